@@ -1,0 +1,147 @@
+"""The vocabulary in which tables are declared: one declaration serves ingestion, checks, dbt sources, docs and tests.
+
+How a file is read or a rule is enforced does not belong here (see `ingestion`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import polars as pl
+
+
+class Kind(Enum):
+    """What a column holds; money, minutes, km and kWh are numbers whose `unit` says so."""
+
+    ID = "id"
+    TEXT = "text"
+    NUMBER = "number"
+    INTEGER = "integer"
+    FLAG = "flag"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+
+    @property
+    def dtype(self) -> pl.DataType:
+        """The polars type in which accepted values are kept (timestamps in UTC)."""
+        return _DTYPES[self]
+
+    @property
+    def sql_type(self) -> str:
+        """The portable SQL type of the same values."""
+        return _SQL_TYPES[self]
+
+
+_DTYPES: dict[Kind, pl.DataType] = {
+    Kind.ID: pl.String(),
+    Kind.TEXT: pl.String(),
+    Kind.NUMBER: pl.Float64(),
+    Kind.INTEGER: pl.Int64(),
+    Kind.FLAG: pl.Boolean(),
+    Kind.DATE: pl.Date(),
+    Kind.TIMESTAMP: pl.Datetime("us", "UTC"),
+}
+_SQL_TYPES: dict[Kind, str] = {
+    Kind.ID: "varchar",
+    Kind.TEXT: "varchar",
+    Kind.NUMBER: "double",
+    Kind.INTEGER: "bigint",
+    Kind.FLAG: "boolean",
+    Kind.DATE: "date",
+    Kind.TIMESTAMP: "timestamp with time zone",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: The name in files and in SQL.
+        kind: What it holds.
+        description: One sentence that a newcomer understands, with the unit where there is one.
+        key: Part of the table's key.
+        required: Must be present in a file and filled in each row. Key columns may be optional: an empty value is then
+            a value like any other ("everywhere", "all").
+        low: Smallest value allowed, inclusive.
+        high: Largest value allowed, inclusive.
+        choices: The only values allowed, if any.
+        references: `domain.table` whose key of one column must hold the value (checked once that table has rows).
+        personal: Names or describes a natural person; stays out of marts, reports and logs.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    key: bool = False
+    required: bool = True
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    references: str | None = None
+    personal: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the interface, landed or decided.
+
+    Attributes:
+        domain: `common`, `retail`, `manufacturing`, `logistics` or `all`.
+        name: The folder's name under the domain.
+        description: What a row is.
+        columns: In the order of the published contract.
+        time_column: When the row happened, for point-in-time reading and freshness; None for master data.
+        any_of: Groups of optional columns of which at least one must be filled.
+        extra_columns: Whether columns that the contract does not name are kept (as text) rather than ignored.
+    """
+
+    domain: str
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    time_column: str | None = None
+    any_of: tuple[tuple[str, ...], ...] = ()
+    extra_columns: bool = False
+
+    @property
+    def full_name(self) -> str:
+        """`domain.table`, as people and reports write it."""
+        return f"{self.domain}.{self.name}"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Names of the key columns."""
+        return tuple(column.name for column in self.columns if column.key)
+
+    @property
+    def schema(self) -> dict[str, pl.DataType]:
+        """Column names and polars types, in order."""
+        return {column.name: column.kind.dtype for column in self.columns}
+
+    def column(self, name: str) -> Column:
+        """The column called `name`; KeyError if there is none."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"{self.full_name} has no column {name!r}")
+
+    def empty(self) -> pl.DataFrame:
+        """A frame with the contract's columns and no rows."""
+        return pl.DataFrame(schema=self.schema)
+
+
+def key(name: str, description: str, kind: Kind = Kind.ID, **more: object) -> Column:
+    """A required key column."""
+    return Column(name, kind, description, key=True, **more)  # type: ignore[arg-type]
+
+
+def required(name: str, kind: Kind, description: str, **more: object) -> Column:
+    """A required column outside the key."""
+    return Column(name, kind, description, **more)  # type: ignore[arg-type]
+
+
+def optional(name: str, kind: Kind, description: str, **more: object) -> Column:
+    """A column that files may leave out or leave empty."""
+    return Column(name, kind, description, required=False, **more)  # type: ignore[arg-type]
