@@ -25,8 +25,8 @@ class Settings:
         period: `day` or `week`; None: what the dates of the sales show.
         currency: Printed beside money.
         scenarios: Demand scenarios per product for the optimizer.
-        retrain_periods: A model is trained anew when this many periods have passed (counted on a fixed calendar, so that
-            an as-of day always uses the same model).
+        retrain_periods: A model is trained anew when this many periods have passed (on a fixed calendar, so that an
+            as-of day always uses the same model).
         solver_seconds: Clock limit of one solve, behind the limits by work.
         threads: Threads for training and solving.
         seed: Seed of everything random.

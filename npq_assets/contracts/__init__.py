@@ -6,8 +6,7 @@ from npq_assets.contracts.base import Column, Kind, Table
 DOMAINS = ("common", "retail", "manufacturing", "logistics")
 
 LANDING: dict[str, Table] = {
-    table.full_name: table
-    for table in (*common.TABLES, *retail.TABLES, *manufacturing.TABLES, *logistics.TABLES)
+    table.full_name: table for table in (*common.TABLES, *retail.TABLES, *manufacturing.TABLES, *logistics.TABLES)
 }
 DECISIONS: dict[str, Table] = {table.full_name: table for table in decisions.TABLES}
 

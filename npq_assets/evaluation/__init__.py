@@ -1,0 +1,1 @@
+"""Judging decisions by money: naive policies, replay over the past, the ledger, statistics (no Dagster)."""

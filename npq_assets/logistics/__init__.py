@@ -1,0 +1,23 @@
+"""Smart logistics: from roads, vehicles and drops to routes, risks and deliveries.
+
+So far its tables are taken in and described (`dbt_project/models/*/logistics`); it decides nothing yet.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+
+def assets() -> list[dg.AssetsDefinition]:
+    """The system's own assets behind its marts."""
+    return []
+
+
+def checks() -> list[dg.AssetChecksDefinition]:
+    """The checks of those assets."""
+    return []
+
+
+def decisions() -> list[dg.AssetKey]:
+    """Keys of its decision tables, which the ledger accounts for."""
+    return []

@@ -1,0 +1,46 @@
+{#- Everything that another SQL engine spells differently. -#}
+
+{%- macro date_series(first, last, days) -%}
+    unnest(generate_series(cast({{ first }} as timestamp), cast({{ last }} as timestamp), to_days({{ days }})))
+{%- endmacro -%}
+
+{%- macro days_between(first, last) -%}
+    date_diff('day', {{ first }}, {{ last }})
+{%- endmacro -%}
+
+{%- macro minutes_between(first, last) -%}
+    (date_diff('second', {{ first }}, {{ last }}) / 60.0)
+{%- endmacro -%}
+
+{%- macro weekday(day) -%}
+    isodow({{ day }})
+{%- endmacro -%}
+
+{%- macro monday_of(day) -%}
+    cast(date_trunc('week', {{ day }}) as date)
+{%- endmacro -%}
+
+{%- macro day_of(moment) -%}
+    cast(({{ moment }} at time zone 'UTC') as date)
+{%- endmacro -%}
+
+{%- macro add_days(day, days) -%}
+    cast({{ day }} + to_days(cast({{ days }} as integer)) as date)
+{%- endmacro -%}
+
+{#- Rows of Parquet files that Python writes below the home; an empty relation of the same columns while there are none. -#}
+{%- macro written(source_name, table, pattern, columns) -%}
+    {%- set lineage = source(source_name, table) -%}
+    {%- set place = env_var("NPQ_HOME", ".npq") ~ "/" ~ pattern -%}
+    {%- set found = [] -%}
+    {%- if execute -%}
+        {%- set found = run_query("select file from glob('" ~ place ~ "') limit 1").rows -%}
+    {%- endif -%}
+    {%- if found | length > 0 -%}
+        (select {% for name, kind in columns.items() %}cast({{ name }} as {{ kind }}) as {{ name }}{{ ", " if not loop.last }}{% endfor %}
+        from read_parquet('{{ place }}', hive_partitioning = false, union_by_name = true))
+    {%- else -%}
+        (select {% for name, kind in columns.items() %}cast(null as {{ kind }}) as {{ name }}{{ ", " if not loop.last }}{% endfor %}
+        where false)
+    {%- endif -%}
+{%- endmacro -%}

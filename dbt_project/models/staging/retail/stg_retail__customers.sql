@@ -1,0 +1,16 @@
+-- Generated from npq_assets/contracts by python -m npq_assets.warehouse.sources; do not edit.
+with source as (
+    select * from {{ raw('retail', 'customers') }}
+),
+
+final as (
+    select
+        cast(customer_id as varchar) as customer_id,
+        cast(joined_on as date) as joined_on,
+        cast(marketing_consent as boolean) as marketing_consent,
+        source_file,
+        source_line
+    from source
+)
+
+select * from final

@@ -1,0 +1,195 @@
+"""The `npq` command: thin; every verb calls one function. Heavy imports happen in the verb that needs them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from npq_assets.errors import NpqError, RunError
+from npq_assets.settings import Home
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="npq: decisions with a price on them, from the raw files of an industrial company.",
+)
+
+HomeOption = Annotated[Path | None, typer.Option("--home", help="Home folder; else NPQ_HOME, else ./.npq.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+DomainOption = Annotated[str | None, typer.Option(help="Only this system: retail, manufacturing or logistics.")]
+
+
+def main() -> None:
+    """Runs the command; errors are one line on stderr, with exit code 1 (run failed) or 2 (unusable input)."""
+    # Ingestion, SQL, training and solving share the cores; more threads than cores only wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+    try:
+        app()
+    except RunError as error:
+        _fail(error, 1)
+    except NpqError as error:
+        _fail(error, 2)
+
+
+def _fail(error: Exception, code: int) -> None:
+    print("npq: " + " ".join(str(error).split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _day(text: str | None) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise NpqError(f"--as-of {text!r} is not a date; write YYYY-MM-DD") from None
+
+
+def _domain(name: str | None) -> str:
+    if name not in (None, "retail", "manufacturing", "logistics"):
+        raise NpqError(f"--domain {name!r} is unknown; use retail, manufacturing or logistics")
+    return name or "everything"
+
+
+@app.command()
+def demo(
+    home: HomeOption = None,
+    scale: Annotated[float, typer.Option(help="Size of the sample company.", min=0.01)] = 1.0,
+    days: Annotated[int, typer.Option(help="Days of history.", min=60)] = 730,
+    seed: SeedOption = 0,
+) -> None:
+    """Makes the sample company, runs the whole graph and prints what its decisions cost."""
+    from npq_assets.demo import run_demo
+
+    run_demo(Home.at(home), scale=scale, days=days, seed=seed, say=_say)
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Option(help="Folder to write `<domain>/<table>/….csv` into.")],
+    scale: Annotated[float, typer.Option(help="Size; 1 is the demo, 75 is 30,000 series.", min=0.01)] = 1.0,
+    days: Annotated[int, typer.Option(help="Days of history.", min=30)] = 730,
+    seed: SeedOption = 0,
+) -> None:
+    """Writes the sample company's landing folder."""
+    from npq_assets.company.landing import write_sample
+
+    summary = write_sample(out, scale=scale, days=days, seed=seed)
+    _say(f"{summary.total_rows:,} rows of {len(summary.rows)} tables in {out}; decide as of {summary.as_of}")
+
+
+@app.command()
+def validate(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Reads the landing folder, changes nothing, and prints what would be accepted and what would not."""
+    from npq_assets.ingestion import validate as validate_landing
+    from npq_assets.ingestion.report import balance_json, balance_table
+
+    balances = validate_landing(Home.at(home))
+    _say(json.dumps(balance_json(balances), indent=1) if as_json else balance_table(balances))
+
+
+@app.command()
+def run(
+    home: HomeOption = None,
+    domain: DomainOption = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Day to decide for (YYYY-MM-DD); else the latest.")
+    ] = None,
+) -> None:
+    """Takes new files in and decides as of a day, using only what was known before it opened."""
+    from npq_assets.deciding import decide
+
+    decide(Home.at(home), _domain(domain), _day(as_of), _say)
+
+
+@app.command()
+def replay(
+    home: HomeOption = None,
+    policy: Annotated[list[str] | None, typer.Option(help="`npq`, `naive` or `module:function`; repeatable.")] = None,
+    windows: Annotated[int, typer.Option(help="How many past windows.", min=1)] = 4,
+    periods: Annotated[int, typer.Option(help="Scored periods a window; 0 for 6 weeks or 14 days.", min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Replays policies over rolling past windows and compares what they would have cost."""
+    from npq_assets.retail.replaying import replay_policies
+
+    result = replay_policies(Home.at(home), policy or ["npq", "naive"], windows, periods, _quiet if as_json else _say)
+    _say(json.dumps(result.as_json(), indent=1) if as_json else result.as_text())
+
+
+def _quiet(_: str) -> None:
+    return None
+
+
+@app.command()
+def simulate(
+    home: HomeOption = None,
+    weeks: Annotated[int, typer.Option(help="Weeks to live on.", min=1)] = 4,
+    seed: SeedOption = 0,
+    domain: DomainOption = None,
+    scale: Annotated[float, typer.Option(help="Size of the sample company.", min=0.01)] = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Lets the sample company live on, under the naive policies and under npq's, with the same random events."""
+    from npq_assets.simulating import simulate_company
+
+    result = simulate_company(
+        Home.at(home),
+        weeks=weeks,
+        seed=seed,
+        domain=None if domain is None else _domain(domain),
+        scale=scale,
+        say=_quiet if as_json else _say,
+    )
+    _say(json.dumps(result.as_json(), indent=1) if as_json else result.as_text())
+
+
+@app.command()
+def explain(decision_id: str, home: HomeOption = None) -> None:
+    """Prints the way from a decision back to its forecast, its model, its inputs and the landed rows."""
+    from npq_assets.evaluation.trace import explain as explain_decision
+
+    _say(explain_decision(Home.at(home), decision_id))
+
+
+@app.command()
+def docs(home: HomeOption = None) -> None:
+    """Writes dbt docs as one static page."""
+    from npq_assets.deciding import build_docs
+
+    _say(str(build_docs(Home.at(home))))
+
+
+@app.command()
+def dev(
+    home: HomeOption = None, port: Annotated[int, typer.Option(help="Port on localhost.", min=1, max=65535)] = 3000
+) -> None:
+    """Opens the Dagster UI on localhost, with schedules and sensors."""
+    from npq_assets.runs import prepare_instance
+
+    place = Home.at(home)
+    prepare_instance(place)
+    workspace = Path(__file__).resolve().parents[1] / "workspace.yaml"
+    os.execv(
+        sys.executable,
+        [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(port)],
+    )
+
+
+logging.getLogger("npq").addHandler(logging.NullHandler())
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""The Dagster code location."""
+
+from npq_assets.build import build_defs
+
+defs = build_defs()

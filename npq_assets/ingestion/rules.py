@@ -1,0 +1,160 @@
+"""From rows of text to rows of the contract's types, each good or with the reason why not.
+
+Types, ranges, choices, empty keys; rules between rows and tables (same keys, foreign keys) are in `store`.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from npq_assets.contracts import Column, Kind, Table
+from npq_assets.ingestion.reader import BROKEN, LINE, RAW
+
+REASON = "__reason"
+_FLAGS = {
+    **dict.fromkeys(("1", "true", "t", "yes", "y", "是", "1.0"), True),
+    **dict.fromkeys(("0", "false", "f", "no", "n", "否", "0.0"), False),
+}
+_LONGEST = 4_000
+_OFFSET = r"(?:Z|z|[+-]\d{2}:?\d{2})$"
+_EXPECTED = {
+    Kind.NUMBER: "a number (no thousands separators)",
+    Kind.INTEGER: "a whole number",
+    Kind.FLAG: "1/0, true/false or yes/no",
+    Kind.DATE: "a date; write YYYY-MM-DD",
+    Kind.TIMESTAMP: "a timestamp; write YYYY-MM-DDTHH:MM:SSZ",
+}
+
+
+def judge(rows: pl.DataFrame, table: Table, *, comma: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Parts rows of text into accepted rows, typed, and broken rows with the reason.
+
+    Args:
+        rows: As `reader.read_rows` yields them.
+        table: The contract.
+        comma: Numbers may carry a decimal comma.
+
+    Returns:
+        Accepted: the contract's columns (absent ones null), further text columns, `__line`. Broken: `__line`, `__raw`,
+        `__reason`.
+    """
+    extra = [name for name in rows.columns if name not in table.schema and name not in (LINE, RAW, BROKEN)]
+    present = [column for column in table.columns if column.name in rows.columns]
+    texts = [_clean(column.name) for column in present] + [_clean(name) for name in extra]
+    rows = rows.with_columns(texts)
+    values, reasons = [], [pl.col(BROKEN)]
+    for column in table.columns:
+        if column not in present:
+            values.append(pl.lit(None, column.kind.dtype).alias(column.name))
+            continue
+        value = _typed(column, comma)
+        values.append(value.alias(column.name))
+    typed = rows.select(LINE, *values, *extra)
+    checked = pl.concat(
+        [
+            rows.select(RAW, BROKEN, *[pl.col(c.name).alias(f"__text_{c.name}") for c in present]),
+            typed,
+        ],
+        how="horizontal",
+    )
+    for column in table.columns:
+        if column in present:
+            reasons.append(_reason(column))
+        elif column.required:
+            reasons.append(pl.lit(f"{column.name} is missing"))
+    for group in table.any_of:
+        empty = pl.all_horizontal(pl.col(name).is_null() for name in group)
+        reasons.append(pl.when(empty).then(pl.lit(f"one of {', '.join(group)} must be filled")))
+    checked = checked.with_columns(pl.coalesce(reasons).alias(REASON))
+    good = checked.filter(pl.col(REASON).is_null()).select(*table.schema, *extra, LINE)
+    return good, checked.filter(pl.col(REASON).is_not_null()).select(LINE, RAW, REASON)
+
+
+def _clean(name: str) -> pl.Expr:
+    text = pl.col(name).str.strip_chars()
+    return pl.when(text != "").then(text).alias(name)
+
+
+def _typed(column: Column, comma: bool) -> pl.Expr:
+    text = pl.col(column.name)
+    match column.kind:
+        case Kind.ID | Kind.TEXT:
+            return text
+        case Kind.NUMBER:
+            return _number(text, comma)
+        case Kind.INTEGER:
+            number = _number(text, comma)
+            return (
+                pl.when((number == number.round()) & (number.abs() < 2**53)).then(number).cast(pl.Int64, strict=False)
+            )
+        case Kind.FLAG:
+            return text.str.to_lowercase().replace_strict(_FLAGS, default=None, return_dtype=pl.Boolean)
+        case Kind.DATE:
+            return _date(text)
+        case Kind.TIMESTAMP:
+            return _timestamp(text)
+
+
+def _number(text: pl.Expr, comma: bool) -> pl.Expr:
+    if comma:
+        text = (
+            pl.when(text.str.contains(".", literal=True)).then(text).otherwise(text.str.replace(",", ".", literal=True))
+        )
+    number = text.cast(pl.Float64, strict=False)
+    plain = text.str.contains(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+    return pl.when(plain & number.is_finite()).then(number)
+
+
+def _date(text: pl.Expr) -> pl.Expr:
+    # What a spreadsheet makes of a date: slashes, single digits, a time of midnight.
+    plain = text.str.replace(r"[T ]0{1,2}:00(:00(\.0+)?)?(Z|[+]00:?00)?$", "").str.replace_all("/", "-", literal=True)
+    shaped = pl.when(plain.str.contains(r"^\d{4}-\d{1,2}-\d{1,2}$")).then(plain)
+    day = shaped.str.to_date("%Y-%m-%d", strict=False)
+    return pl.when(day.dt.year().is_between(1900, 2200)).then(day)
+
+
+def _timestamp(text: pl.Expr) -> pl.Expr:
+    offset = text.str.extract(f"({_OFFSET})", 1)
+    sign = pl.when(offset.str.starts_with("-")).then(-1).otherwise(1)
+    hours = offset.str.extract(r"^[+-](\d{2})", 1).cast(pl.Int64, strict=False).fill_null(0)
+    minutes = offset.str.extract(r"^[+-]\d{2}:?(\d{2})$", 1).cast(pl.Int64, strict=False).fill_null(0)
+    shift = pl.duration(minutes=sign * (hours * 60 + minutes))
+    has_time = text.str.contains(r"\d[T ]\d")
+    local = pl.when(has_time).then(text.str.replace(r"\s*" + _OFFSET, "")).otherwise(text)
+    local = local.str.replace(" ", "T", literal=True).str.replace_all("/", "-", literal=True)
+    local = (
+        pl.when(~local.str.contains("T", literal=True))
+        .then(local + "T00:00:00")
+        .when(local.str.contains(r"T\d{1,2}:\d{2}$"))
+        .then(local + ":00")
+        .otherwise(local)
+    )
+    shaped = pl.when(local.str.contains(r"^\d{4}-\d{1,2}-\d{1,2}T\d{1,2}:\d{2}:\d{2}(\.\d{1,9})?$")).then(local)
+    moment = shaped.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
+    utc = pl.when(has_time & offset.is_not_null()).then(moment - shift).otherwise(moment)
+    return pl.when(utc.dt.year().is_between(1900, 2200)).then(utc).dt.replace_time_zone("UTC")
+
+
+def _reason(column: Column) -> pl.Expr:
+    name, text, value = column.name, pl.col(f"__text_{column.name}"), pl.col(column.name)
+    shown = text.str.slice(0, 60)
+    reason = pl.when(text.str.len_chars() > _LONGEST).then(pl.lit(f"{name} is longer than {_LONGEST} characters"))
+    if column.required:
+        reason = reason.when(text.is_null()).then(pl.lit(f"{name} is empty"))
+    if column.kind in _EXPECTED:
+        reason = reason.when(text.is_not_null() & value.is_null()).then(
+            pl.format("{} '{}' is not {}", pl.lit(name), shown, pl.lit(_EXPECTED[column.kind]))
+        )
+    if column.low is not None:
+        reason = reason.when(value < column.low).then(
+            pl.format("{} {} is below {}", pl.lit(name), shown, pl.lit(f"{column.low:g}"))
+        )
+    if column.high is not None:
+        reason = reason.when(value > column.high).then(
+            pl.format("{} {} is above {}", pl.lit(name), shown, pl.lit(f"{column.high:g}"))
+        )
+    if column.choices:
+        reason = reason.when(text.is_not_null() & ~value.is_in(list(column.choices))).then(
+            pl.format("{} '{}' is not one of {}", pl.lit(name), shown, pl.lit(", ".join(column.choices)))
+        )
+    return reason

@@ -1,0 +1,593 @@
+"""The store behind the raw tables: every landed content once, and out of all of them the current truth.
+
+Two phases. A file's content is parsed once and kept as a Parquet part under its hash. A table is then put together from its
+parts: a later file's row supersedes an earlier one of the same key, rows whose foreign keys lead nowhere wait in quarantine.
+The second phase runs again whenever parts or referenced tables changed, so a row comes back when its product lands.
+
+Everything is written to a temporary name first and the registry last: a process killed anywhere leaves a state from which
+the next run arrives at the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from npq_assets.contracts import LANDING, Table
+from npq_assets.ingestion.files import LandedFile, being_written, landing_files
+from npq_assets.ingestion.reader import LINE, RAW, Unreadable, decimal_comma, read_rows
+from npq_assets.ingestion.rules import REASON, judge
+from npq_assets.storage import replacing, write_csv_for_people, write_json
+
+HASH = "__key_hash"
+_ROW_GROUP = 500_000
+_FORMAT = f"1:{pl.__version__}"  # parts and hashes of another version are made anew
+_PEOPLE_ROWS = 100_000
+
+
+@dataclass
+class Content:
+    """A content that landed, under whatever names.
+
+    Attributes:
+        hash: Of its bytes.
+        name: The first file that brought it, relative to landing.
+        landed: Rows in it.
+        accepted: Rows that keep the contract by themselves.
+        reasons: Broken rows by reason.
+        unreadable: Why the file cannot be read at all; empty if it can.
+        copies: Further files with the same bytes.
+    """
+
+    hash: str
+    name: str
+    landed: int = 0
+    accepted: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    unreadable: str = ""
+    copies: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Registry:
+    """What is known of a table's files, in the order in which their contents first landed."""
+
+    contents: list[Content] = field(default_factory=list)
+    seen: dict[str, str] = field(default_factory=dict)  # name -> "size:mtime_ns:hash"
+    put_together: dict[str, object] = field(default_factory=dict)
+    format: str = _FORMAT
+
+    @classmethod
+    def read(cls, place: Path) -> Registry:
+        if not place.exists():
+            return cls()
+        raw = json.loads(place.read_text())
+        raw["contents"] = [Content(**content) for content in raw["contents"]]
+        return cls(**raw)
+
+
+@dataclass(frozen=True)
+class TableBalance:
+    """Where a table's landed rows are.
+
+    Attributes:
+        files: Files that landed.
+        landed: Rows in the readable ones.
+        accepted: Rows in the raw table.
+        superseded: Rows that a later file (or the same row again) replaced.
+        quarantined: Rows that broke the contract.
+        unreadable_files: Files quarantined whole.
+        waiting_files: Files still being written, left for the next time.
+        reasons: Quarantined rows and unreadable files, by kind of reason.
+        unchanged: Nothing new landed and the raw table was not rewritten.
+        fingerprint: Hash of what the raw table was put together from.
+    """
+
+    files: int = 0
+    landed: int = 0
+    accepted: int = 0
+    superseded: int = 0
+    quarantined: int = 0
+    unreadable_files: int = 0
+    waiting_files: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    unchanged: bool = False
+    fingerprint: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Nothing is lost: landed = accepted + superseded + quarantined."""
+        return self.landed == self.accepted + self.superseded + self.quarantined
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a store reads and writes.
+
+    Attributes:
+        landing: The landing folder; never written.
+        raw: Raw tables, registries and parts.
+        quarantine: Broken rows and files.
+        borrowed: A second folder of parts that may be read, not written.
+    """
+
+    landing: Path
+    raw: Path
+    quarantine: Path
+    borrowed: Path | None = None
+
+    def registry(self, table: Table) -> Path:
+        return self.raw / ".state" / f"{table.full_name}.json"
+
+    def table(self, table: Table) -> Path:
+        return self.raw / table.domain / f"{table.name}.parquet"
+
+    def part(self, table: Table, content: Content, kind: str) -> Path:
+        place = Path(".parts") / table.domain / table.name / f"{content.hash}.{kind}.parquet"
+        if self.borrowed is not None and not (self.raw / place).exists() and (self.borrowed / place).exists():
+            return self.borrowed / place
+        return self.raw / place
+
+
+def take_in(places: Places, tables: list[Table], log: Callable[[str], None]) -> dict[str, TableBalance]:
+    """Takes the landed files of `tables` in; returns the balance by `domain.table`."""
+    files = landing_files(places.landing, log)
+    wanted = {table.full_name for table in tables}
+    waiting: Counter[str] = Counter()
+    registries = {}
+    for table in LANDING.values():
+        if table.full_name not in wanted:
+            continue
+        registry = Registry.read(places.registry(table))
+        if registry.format != _FORMAT:
+            registry = _reparse(places, table, registry)
+        own = [file for file in files if (file.domain, file.table) == (table.domain, table.name)]
+        for file in own:
+            if not _take_file(places, table, registry, file, log):
+                waiting[table.full_name] += 1
+        write_json(asdict(registry), places.registry(table))
+        registries[table.full_name] = registry
+    balances = {}
+    for table in _parents_first(tables):
+        registry = registries[table.full_name]
+        balances[table.full_name] = _put_together(places, table, registry, waiting[table.full_name])
+    return {table.full_name: balances[table.full_name] for table in tables}
+
+
+def _reparse(places: Places, table: Table, registry: Registry) -> Registry:
+    """Forgets parts of another format; contents whose files are gone can no longer be parsed and stay as they are."""
+    fresh = Registry()
+    for content in registry.contents:
+        names = [name for name in (content.name, *content.copies) if (places.landing / name).exists()]
+        if not names:
+            fresh.contents.append(content)
+    return fresh
+
+
+# --- Phase 1: a file's content, once -------------------------------------------------------------------------------------
+
+
+def _take_file(places: Places, table: Table, registry: Registry, file: LandedFile, log: Callable[[str], None]) -> bool:
+    identity = f"{file.size}:{file.mtime_ns}"
+    if registry.seen.get(file.name, "").startswith(identity + ":"):
+        return True
+    if being_written(file.path):
+        log(f"{file.name}: still being written; left for the next time")
+        return False
+    try:
+        digest = _hash(file.path)
+        after = file.path.stat()
+    except OSError as error:
+        digest, after = hashlib.sha256(f"{file.name}:{identity}".encode()).hexdigest()[:24], None
+        known = Content(digest, file.name, unreadable=f"cannot be opened ({error.strerror}); allow reading it")
+        if all(content.hash != digest for content in registry.contents):
+            registry.contents.append(known)
+            registry.seen[file.name] = f"{identity}:{digest}"
+        return True
+    if (after.st_size, after.st_mtime_ns) != (file.size, file.mtime_ns):
+        log(f"{file.name}: changed while it was read; left for the next time")
+        return False
+    for content in registry.contents:
+        if content.hash == digest:
+            if file.name != content.name and file.name not in content.copies:
+                content.copies.append(file.name)
+            break
+    else:
+        content = Content(digest, file.name)
+        _parse(places, table, content, file)
+        registry.contents.append(content)
+    registry.seen[file.name] = f"{identity}:{digest}"
+    return True
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(8 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:24]
+
+
+def _parse(places: Places, table: Table, content: Content, file: LandedFile) -> None:
+    good_place = places.raw / ".parts" / table.domain / table.name / f"{content.hash}.good.parquet"
+    bad_place = good_place.with_name(f"{content.hash}.bad.parquet")
+    reasons: Counter[str] = Counter()
+    try:
+        comma = decimal_comma(file.path)
+        with replacing(good_place) as good_file, replacing(bad_place) as bad_file:
+            with _Writer(good_file) as good_writer, _Writer(bad_file) as bad_writer:
+                for rows in read_rows(file.path, table):
+                    good, bad = judge(rows, table, comma=comma)
+                    content.landed += rows.height
+                    content.accepted += good.height
+                    good_writer.write(good.with_columns(_key_hash(table)))
+                    if bad.height:
+                        bad_writer.write(bad)
+                        reasons.update(_kind_of(reason) for reason in bad[REASON])
+                good_writer.write(_no_good(table))
+                bad_writer.write(_NO_BAD)
+    except Unreadable as error:
+        content.landed = content.accepted = 0
+        content.unreadable = str(error)
+        reasons.clear()
+    content.reasons = dict(sorted(reasons.items()))
+
+
+def _key_hash(table: Table) -> pl.Expr:
+    return pl.struct(pl.col(name).cast(pl.String).fill_null("") for name in table.key).hash(seed=7).alias(HASH)
+
+
+def _no_good(table: Table) -> pl.DataFrame:
+    return table.empty().with_columns(pl.lit(None, pl.Int64).alias(LINE), pl.lit(None, pl.UInt64).alias(HASH)).head(0)
+
+
+_NO_BAD = pl.DataFrame(schema={LINE: pl.Int64, RAW: pl.String, REASON: pl.String})
+
+
+def _kind_of(reason: str) -> str:
+    """A reason without the value that broke it, for counting."""
+    words = reason.split(" '")[0] if " '" in reason else reason
+    for mark in (" is below ", " is above "):
+        if mark in words:
+            return f"{words.split(' ')[0]}{mark}{words.split(mark)[1]}"
+    if " '" in reason:
+        return f"{words}: {reason.rsplit(chr(39), 1)[-1].strip()}"
+    return words
+
+
+class _Writer:
+    """Writes frames of one schema to a Parquet file as they come."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._writer: pq.ParquetWriter | None = None
+        self.rows = 0
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def write(self, frame: pl.DataFrame) -> None:
+        data = _arrow(frame)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._place, data.schema, compression="zstd", compression_level=1)
+        if data.num_rows or self.rows == 0:
+            self._writer.write_table(data.cast(self._writer.schema), row_group_size=_ROW_GROUP)
+        self.rows += data.num_rows
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _arrow(frame: pl.DataFrame) -> pa.Table:
+    data = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    fields = [pa.field(f.name, pa.string() if pa.types.is_large_string(f.type) else f.type) for f in data.schema]
+    return data.cast(pa.schema(fields))
+
+
+# --- Phase 2: the current truth ------------------------------------------------------------------------------------------
+
+
+def _parents_first(tables: list[Table]) -> list[Table]:
+    ordered: list[Table] = []
+    names = {table.full_name: table for table in tables}
+
+    def visit(table: Table) -> None:
+        if table in ordered:
+            return
+        for column in table.columns:
+            if column.references and column.references in names and column.references != table.full_name:
+                visit(names[column.references])
+        ordered.append(table)
+
+    for table in tables:
+        visit(table)
+    return ordered
+
+
+def _put_together(places: Places, table: Table, registry: Registry, waiting: int) -> TableBalance:
+    references = {column.name: column.references for column in table.columns if column.references}
+    state = {
+        "format": _FORMAT,
+        "contents": [content.hash for content in registry.contents],
+        "references": {name: _fingerprint_of(places, LANDING[parent]) for name, parent in references.items()},
+    }
+    fingerprint = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
+    done = registry.put_together
+    place = places.table(table)
+    unchanged = done.get("fingerprint") == fingerprint and place.exists()
+    if not unchanged:
+        verdict = _Verdicts(places, table, registry, _allowed(places, references))
+        verdict.decide()
+        verdict.write()
+        done = {
+            "fingerprint": fingerprint,
+            "accepted": verdict.accepted,
+            "superseded": verdict.superseded,
+            "reasons": dict(sorted(verdict.reasons.items())),
+        }
+        registry.put_together = done
+        write_json(asdict(registry), places.registry(table))
+    return balance_of(registry, waiting, unchanged)
+
+
+def balance_of(registry: Registry, waiting: int, unchanged: bool) -> TableBalance:
+    """The balance of a table that was put together."""
+    done = registry.put_together
+    landed = copied = quarantined = unreadable = files = 0
+    reasons: Counter[str] = Counter()
+    for content in registry.contents:
+        names = 1 + len(content.copies)
+        files += names
+        if content.unreadable:
+            unreadable += names
+            reasons["unreadable file"] += names
+            continue
+        # The same bytes again change nothing: the copy's rows count as superseded, whatever became of the first ones.
+        landed += names * content.landed
+        copied += len(content.copies) * content.landed
+        quarantined += sum(content.reasons.values())
+        reasons.update(content.reasons)
+    later = dict(done["reasons"])  # type: ignore[call-overload]
+    reasons.update(later)
+    quarantined += sum(later.values())
+    return TableBalance(
+        files,
+        landed,
+        int(done["accepted"]),  # type: ignore[call-overload]
+        int(done["superseded"]) + copied,  # type: ignore[call-overload]
+        quarantined,
+        unreadable,
+        waiting,
+        dict(sorted(reasons.items())),
+        unchanged,
+        str(done["fingerprint"]),
+    )
+
+
+def _fingerprint_of(places: Places, table: Table) -> str:
+    """The referenced table as put together; empty while it has no rows, when nothing can be checked against it."""
+    done = Registry.read(places.registry(table)).put_together
+    return str(done["fingerprint"]) if done.get("accepted") else ""
+
+
+def _allowed(places: Places, references: dict[str, str]) -> dict[str, tuple[str, pl.Series]]:
+    allowed = {}
+    for name, parent in references.items():
+        place, key = places.table(LANDING[parent]), LANDING[parent].key[0]
+        if place.exists() and (values := pl.read_parquet(place, columns=[key])[key]).len():
+            allowed[name] = (parent, values.unique())
+    return allowed
+
+
+class _Verdicts:
+    """Which rows of a table's parts are accepted, superseded or quarantined."""
+
+    def __init__(
+        self, places: Places, table: Table, registry: Registry, allowed: dict[str, tuple[str, pl.Series]]
+    ) -> None:
+        self._places = places
+        self._table = table
+        self._contents = [content for content in registry.contents if not content.unreadable]
+        self._unreadable = [content for content in registry.contents if content.unreadable]
+        self._allowed = allowed
+        self._keep: list[NDArray[np.bool_]] = []
+        self._late: list[pl.DataFrame] = []  # quarantined in this phase: content, line, row, reason
+        self.superseded = 0
+        self.accepted = 0
+        self.reasons: Counter[str] = Counter()
+
+    def _part(self, content: Content, kind: str = "good") -> Path:
+        return self._places.part(self._table, content, kind)
+
+    def _has_part(self, content: Content) -> bool:
+        return self._part(content).exists()
+
+    def decide(self) -> None:
+        hashes = []
+        for index, content in enumerate(self._contents):
+            codes = pl.read_parquet(self._part(content), columns=[HASH])[HASH].to_numpy()
+            keep = np.ones(len(codes), bool)
+            if self._allowed and len(codes):
+                self._check_references(index, content, keep)
+            self._keep.append(keep)
+            hashes.append(np.where(keep, codes, np.arange(len(codes), dtype=np.uint64) + np.uint64(index << 40)))
+            # Rows already set aside get a code of their own, so that they neither supersede nor are superseded.
+            hashes[-1] = codes if keep.all() else hashes[-1]
+        if hashes:
+            self._resolve(hashes)
+        self.accepted = int(sum(keep.sum() for keep in self._keep))
+
+    def _check_references(self, index: int, content: Content, keep: NDArray[np.bool_]) -> None:
+        file = pl.scan_parquet(self._part(content))
+        for name, (parent, values) in self._allowed.items():
+            column = file.select(name).collect()[name]
+            lost = (column.is_not_null() & ~column.is_in(values.implode())).to_numpy() & keep
+            if lost.any():
+                keep &= ~lost
+                words = pl.format(
+                    "{} '{}' is not in {}; land it there", pl.lit(name), pl.col(name).str.slice(0, 60), pl.lit(parent)
+                )
+                self._set_aside(index, content, np.nonzero(lost)[0], words)
+                self.reasons[f"{name}: not in {parent}"] += int(lost.sum())
+
+    def _set_aside(self, index: int, content: Content, rows: NDArray[np.int64], reason: pl.Expr) -> None:
+        frame = self._rows(content, rows)
+        text = pl.concat_str([pl.col(c).cast(pl.String).fill_null("") for c in self._table.schema], separator=",")
+        self._late.append(
+            frame.select(pl.lit(index).alias("content"), pl.col(LINE), text.alias(RAW), reason.alias(REASON))
+        )
+
+    def _rows(self, content: Content, rows: NDArray[np.int64]) -> pl.DataFrame:
+        wanted = pl.DataFrame({"__row": rows.astype(np.uint32)})
+        return (
+            pl.scan_parquet(self._part(content))
+            .with_row_index("__row")
+            .join(wanted.lazy(), on="__row", how="semi")
+            .sort("__row")
+            .collect()
+        )
+
+    def _resolve(self, hashes: list[NDArray[np.uint64]]) -> None:
+        """Among rows of one key the latest file's counts; within a file the first, and others like it add nothing."""
+        every = np.concatenate(hashes)
+        ordered = np.sort(every)
+        repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        del ordered, every
+        if not len(repeated):
+            return
+        candidates = []
+        for index, (content, codes) in enumerate(zip(self._contents, hashes, strict=True)):
+            at = np.searchsorted(repeated, codes)
+            rows = np.nonzero((repeated[np.minimum(at, len(repeated) - 1)] == codes) & self._keep[index])[0]
+            if len(rows):
+                candidates.append(self._rows(content, rows).with_columns(pl.lit(index).alias("content")))
+        if not candidates:
+            return
+        frame = pl.concat(candidates, how="diagonal_relaxed")
+        key = list(self._table.key)
+        values = [name for name in frame.columns if name not in (LINE, HASH, "__row", "content")]
+        frame = frame.with_columns(
+            pl.struct(pl.col(values).cast(pl.String).fill_null("")).hash(seed=3).alias("__values"),
+            pl.col(LINE).first().over([*key, "content"], order_by="__row").alias("__first"),
+            pl.col("content").max().over(key).alias("__last"),
+        )
+        frame = frame.with_columns(
+            pl.col("__values").first().over([*key, "content"], order_by="__row").alias("__first_values")
+        )
+        again = (pl.col(LINE) != pl.col("__first")) & (pl.col("__values") == pl.col("__first_values"))
+        conflict = (pl.col(LINE) != pl.col("__first")) & ~again
+        earlier = (pl.col(LINE) == pl.col("__first")) & (pl.col("content") < pl.col("__last"))
+        frame = frame.with_columns(
+            pl.when(conflict).then(2).when(again | earlier).then(1).otherwise(0).alias("__verdict")
+        )
+        for (index,), part in frame.filter(pl.col("__verdict") > 0).group_by("content", maintain_order=True):
+            assert isinstance(index, int)
+            self._keep[index][part["__row"].to_numpy()] = False
+            self.superseded += part.filter(pl.col("__verdict") == 1).height
+            clashes = part.filter(pl.col("__verdict") == 2).sort("__row")
+            if clashes.height:
+                first = dict(zip(clashes["__row"].to_list(), clashes["__first"].to_list(), strict=True))
+                self._set_aside(
+                    index,
+                    self._contents[index],
+                    clashes["__row"].to_numpy(),
+                    pl.format(
+                        "the same key as line {}, with other values; keep one",
+                        pl.col("__row").replace_strict(first, return_dtype=pl.Int64),
+                    ),
+                )
+                self.reasons["the same key twice in a file"] += clashes.height
+
+    # --- writing ---
+
+    def write(self) -> None:
+        """The raw table, then the quarantine."""
+        table, names = self._table, self._extra_names()
+        with replacing(self._places.table(table)) as temporary, _Writer(temporary) as writer:
+            for content, keep in zip(self._contents, self._keep, strict=True):
+                for frame in self._kept_rows(content, keep, names):
+                    writer.write(frame)
+            empty = table.empty().with_columns(
+                *[pl.lit(None, pl.String).alias(name) for name in names],
+                pl.lit(None, pl.String).alias("source_file"),
+                pl.lit(None, pl.Int64).alias("source_line"),
+            )
+            writer.write(empty.head(0))
+        self._write_quarantine()
+
+    def _extra_names(self) -> list[str]:
+        if not self._table.extra_columns:
+            return []
+        own = {*self._table.schema, LINE, HASH}
+        found = {n for content in self._contents for n in pq.read_schema(self._part(content)).names if n not in own}
+        return sorted(found)
+
+    def _kept_rows(self, content: Content, keep: NDArray[np.bool_], extra: list[str]) -> Iterator[pl.DataFrame]:
+        offset = 0
+        with pq.ParquetFile(self._part(content)) as file:
+            for batch in file.iter_batches(batch_size=_ROW_GROUP):
+                frame = pl.DataFrame(pl.from_arrow(batch))
+                frame = frame.filter(pl.Series(keep[offset : offset + batch.num_rows]))
+                offset += batch.num_rows
+                yield frame.select(
+                    *[pl.col(name).cast(dtype) for name, dtype in self._table.schema.items()],
+                    *[
+                        pl.col(name).cast(pl.String) if name in frame.columns else pl.lit(None, pl.String).alias(name)
+                        for name in extra
+                    ],
+                    pl.lit(content.name).alias("source_file"),
+                    pl.col(LINE).alias("source_line"),
+                )
+
+    def _write_quarantine(self) -> None:
+        folder = self._places.quarantine / self._table.domain / self._table.name
+        late = pl.concat(self._late) if self._late else None
+        written = set()
+        for index, content in enumerate(self._contents):
+            broken = pl.read_parquet(self._part(content, "bad"))
+            if late is not None:
+                broken = pl.concat([broken, late.filter(pl.col("content") == index).select(broken.columns)])
+            if broken.is_empty():
+                continue
+            frame = broken.sort(LINE).select(
+                pl.lit(content.name).alias("file"),
+                pl.col(LINE).alias("line"),
+                pl.col(REASON).alias("reason"),
+                pl.col(RAW).alias("row"),
+            )
+            place = folder / f"{Path(content.name).name}.{content.hash[:8]}.csv"
+            write_csv_for_people(frame, place)
+            written.add(place)
+        for content in self._unreadable:
+            written |= self._quarantine_whole(folder, content)
+        for place in folder.rglob("*") if folder.exists() else ():
+            if place.is_file() and place not in written:
+                place.unlink()
+
+    def _quarantine_whole(self, folder: Path, content: Content) -> set[Path]:
+        source = self._places.landing / content.name
+        copy = folder / "files" / f"{content.hash[:8]}.{Path(content.name).name}"
+        note = folder / f"{Path(content.name).name}.{content.hash[:8]}.csv"
+        if not copy.exists() and source.exists():
+            try:
+                with replacing(copy) as temporary:
+                    shutil.copyfile(source, temporary)
+            except OSError:
+                pass  # a file that may not be read stays where it landed
+        frame = pl.DataFrame(
+            {"file": [content.name], "line": [0], "reason": [f"the file {content.unreadable}"], "row": [""]}
+        )
+        write_csv_for_people(frame, note)
+        return {copy, note}

@@ -1,0 +1,65 @@
+"""The ledger as an asset: the one account of all systems' decisions."""
+
+import dagster as dg
+import polars as pl
+
+from npq_assets.contracts import DECISIONS
+from npq_assets.orchestration import AS_OF, RETRY, HomeResource, as_of_of, preview
+from npq_assets.publishing import read_decisions, write_decisions
+from npq_assets.settings import Home
+
+LEDGER = DECISIONS["all.ledger"]
+KEY = dg.AssetKey(["decisions", "all", "ledger"])
+_OUTCOME = ["realized_cost", "hindsight_cost", "naive_realized_cost"]
+
+
+def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
+    """The ledger behind the decisions of all systems."""
+
+    @dg.asset(
+        key=KEY,
+        deps=decisions,
+        partitions_def=AS_OF,
+        group_name="ledger",
+        kinds={"python", "parquet"},
+        owners=["team:platform"],
+        retry_policy=RETRY,
+        description=LEDGER.description,
+    )
+    def ledger(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+        """Opens the day's accounts and settles earlier ones whose outcome has landed."""
+        from npq_assets.retail.outcome import settle_accounts
+
+        day = as_of_of(context)
+        rows = open_accounts(home.home, day)
+        settled = settle_accounts(home.home)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": rows.height,
+                "expected cost": float(rows["expected_cost"].sum()),
+                "naive cost": float(rows["naive_cost"].sum()),
+                "settled now": sum(settled.values()),
+                "settled days": [str(d) for d in settled],
+                "preview": preview(rows.drop("decision_id", "input_snapshot")),
+            }
+        )
+
+    return ledger
+
+
+def open_accounts(home: Home, day: object) -> pl.DataFrame:
+    """Writes the ledger rows of a day's decisions, keeping outcomes that are known of the same decisions."""
+    from datetime import date
+
+    from npq_assets.evaluation.ledger import ledger_rows
+    from npq_assets.retail.output import load_plan
+
+    assert isinstance(day, date)
+    plan = load_plan(home, day)
+    if plan is None:
+        return LEDGER.empty()
+    rows = ledger_rows("retail", "replenishment_orders", *plan)
+    known = read_decisions(home, LEDGER, day).select("decision_id", *_OUTCOME)
+    rows = rows.drop(_OUTCOME).join(known, on="decision_id", how="left")
+    write_decisions(home, LEDGER, day, rows)
+    return rows

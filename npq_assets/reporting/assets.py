@@ -1,0 +1,105 @@
+"""The decision report as an asset: gathers what the day's steps left behind and writes the page."""
+
+from datetime import date
+
+import dagster as dg
+import polars as pl
+
+from npq_assets.orchestration import AS_OF, RETRY, HomeResource, as_of_of
+from npq_assets.settings import Home
+from npq_assets.storage import write_text
+
+KEY = dg.AssetKey(["reports", "decision_report"])
+_FANS = 24
+_PAST = {"day": 56, "week": 60}
+
+
+def report_asset(parents: list[dg.AssetKey]) -> dg.AssetsDefinition:
+    """The report behind the ledger and the evaluation."""
+
+    @dg.asset(
+        key=KEY,
+        deps=parents,
+        partitions_def=AS_OF,
+        group_name="reports",
+        kinds={"python", "html"},
+        owners=["team:platform"],
+        retry_policy=RETRY,
+        description="The day's decisions ranked by money at stake, with forecasts, costs beside naive rule and bound, "
+        "limits, data quality and how earlier decisions turned out: one page that opens anywhere.",
+    )
+    def decision_report(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+        """Writes the page of the partition's day."""
+        from npq_assets.reporting.report import build_report
+
+        day = as_of_of(context)
+        page = home.home.report(day)
+        write_text(build_report(gather(home.home, day)), page)
+        return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(str(page)), "bytes": page.stat().st_size})
+
+    return decision_report
+
+
+def gather(home: Home, day: date) -> object:
+    """Reads what a day's page shows; see `report.ReportData`."""
+    from npq_assets.ingestion import balances
+    from npq_assets.reporting.report import ReportData
+    from npq_assets.retail.output import load_plan, read_summary
+    from npq_assets.retail.showing import decisions_shown, fans, limits_shown, relaxation_shown
+
+    plan = load_plan(home, day)
+    facts = plan[1] if plan else {}
+    orders = plan[0] if plan else None
+    return ReportData(
+        as_of=day,
+        company=home.root.name.lstrip(".") or "home",
+        period=str(facts.get("period", "day")),
+        currency=home.settings.currency,
+        summary=read_summary(home, day),
+        decisions=decisions_shown(orders),
+        fans=fans(home, day, orders, _FANS, _PAST[str(facts.get("period", "day"))]),
+        limits=limits_shown(home, day) if plan else pl.DataFrame(),
+        relaxation=relaxation_shown(home, day) if plan else [],
+        quality=_quality(balances(home)),
+        skipped=[str(line) for line in facts.get("skipped", [])],
+        history=_mart(home, "decision_costs", "decided_at", day),
+        accuracy=_mart(home, "forecast_accuracy", "as_of", day),
+        trace={
+            name: str(facts[key])
+            for name, key in (
+                ("input snapshot", "input_snapshot"),
+                ("model version", "model_version"),
+                ("model trained as of", "model_trained_as_of"),
+                ("solver", "solver"),
+                ("status", "status"),
+            )
+            if key in facts
+        },
+    )
+
+
+def _quality(found: object) -> pl.DataFrame:
+    from npq_assets.ingestion.report import balance_json
+
+    assert isinstance(found, dict)
+    rows = [
+        {
+            "table": name,
+            **{k: row[k] for k in ("files", "landed", "accepted", "superseded", "quarantined", "unreadable_files")},
+            "reasons": "; ".join(f"{count} x {reason}" for reason, count in list(row["reasons"].items())[:4]),
+        }
+        for name, row in balance_json(found).items()
+    ]
+    return pl.DataFrame(rows)
+
+
+def _mart(home: Home, model: str, time: str, day: date) -> pl.DataFrame:
+    """The last days before `day` of an evaluation mart that have an outcome."""
+    place = home.mart("retail", model)
+    if not place.exists():
+        return pl.DataFrame()
+    frame = pl.read_parquet(place).filter(pl.col(time) < day)
+    if "settled" in frame.columns:
+        frame = frame.filter(pl.col("settled") > 0)
+    order = [time, "step"] if "step" in frame.columns else [time]
+    return frame.sort(order).tail(21)

@@ -1,0 +1,209 @@
+"""Retail's own assets: forecast, plan, decisions, outbox. Each reads, calls one function, writes, attaches metadata."""
+
+from collections.abc import Iterable
+
+import dagster as dg
+import polars as pl
+
+from npq_assets.contracts import DECISIONS
+from npq_assets.orchestration import AS_OF, DAILY_FRESHNESS, RETRY, HomeResource, as_of_of, preview
+from npq_assets.publishing import publisher_of, read_decisions, write_decisions
+from npq_assets.version import code_version
+
+ORDERS = DECISIONS["retail.replenishment_orders"]
+FORECAST_KEY = dg.AssetKey(["forecast", "retail", "demand_forecast"])
+PLAN_KEY = dg.AssetKey(["plan", "retail", "replenishment_plan"])
+ORDERS_KEY = dg.AssetKey(["decisions", "retail", "replenishment_orders"])
+OUTBOX_KEY = dg.AssetKey(["outbox", "retail", "replenishment_orders"])
+INPUTS = [
+    dg.AssetKey(["marts", domain, model])
+    for domain, model in (
+        ("retail", "demand"),
+        ("retail", "stock_position"),
+        ("retail", "open_orders"),
+        ("retail", "supply_terms"),
+        ("retail", "supplier_limits"),
+        ("retail", "promotions"),
+        ("common", "events"),
+        ("common", "products"),
+        ("common", "sites"),
+    )
+]
+OWNERS = ["team:retail"]
+
+
+@dg.asset(
+    key=FORECAST_KEY,
+    deps=INPUTS,
+    partitions_def=AS_OF,
+    group_name="retail_forecast",
+    kinds={"python", "lightgbm", "parquet"},
+    owners=OWNERS,
+    retry_policy=RETRY,
+    freshness_policy=DAILY_FRESHNESS,
+    description="Demand per site and product over the protection interval, as quantiles and scenarios, as of a day.",
+)
+def demand_forecast(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+    """Forecasts demand as of the partition's day, or reads the forecast of the same inputs."""
+    from npq_assets.reporting.plots import forecast_plot
+    from npq_assets.retail.demand import forecast_demand
+    from npq_assets.retail.inputs import read_inputs
+    from npq_assets.retail.output import load_forecast, save_forecast
+    from npq_assets.storage import fingerprint
+
+    day = as_of_of(context)
+    inputs = read_inputs(home.home, day)
+    wanted = fingerprint(inputs.snapshot, code_version())
+    forecast = load_forecast(home.home, day, wanted)
+    stored = forecast is not None
+    if forecast is None:
+        forecast = forecast_demand(inputs, home.home)
+        save_forecast(home.home, day, forecast, wanted)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": forecast.frame.height,
+            "series": inputs.items.height,
+            "model version": forecast.model_version,
+            "model trained as of": forecast.model_trained_as_of.isoformat(),
+            "input snapshot": inputs.snapshot,
+            "read from store": stored,
+            "skipped": list(inputs.skipped),
+            "preview": preview(forecast.frame),
+            "forecast against actuals": dg.MetadataValue.md(
+                forecast_plot(inputs.history.rename({"period_start": "ds", "quantity": "y"}), forecast.frame)
+            ),
+        }
+    )
+
+
+@dg.asset(
+    key=PLAN_KEY,
+    deps=[FORECAST_KEY, *INPUTS],
+    partitions_def=AS_OF,
+    group_name="retail_plan",
+    kinds={"python", "cvxpy", "parquet"},
+    owners=OWNERS,
+    retry_policy=RETRY,
+    description="The orders of least expected holding and lost-sales cost, beside the naive rule's and a proven bound.",
+)
+def replenishment_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+    """Solves the day's replenishment problem, or reads the plan of the same inputs."""
+    from npq_assets.reporting.plots import cost_plot
+    from npq_assets.retail.inputs import read_inputs
+    from npq_assets.retail.output import load_forecast, load_plan, save_plan
+    from npq_assets.retail.plan import plan_orders
+    from npq_assets.storage import fingerprint
+
+    day = as_of_of(context)
+    inputs = read_inputs(home.home, day)
+    forecast = load_forecast(home.home, day)
+    if forecast is None:
+        raise dg.Failure(f"no forecast as of {day}; materialize {FORECAST_KEY.to_user_string()} first")
+    wanted = fingerprint(inputs.snapshot, forecast.frame, code_version())
+    stored = load_plan(home.home, day, wanted)
+    if stored is None:
+        plan = plan_orders(inputs, forecast)
+        save_plan(home.home, day, plan, wanted)
+        orders, facts = plan.orders, plan.facts
+    else:
+        orders, facts = stored
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": orders.height,
+            "expected cost": facts["expected_cost"],
+            "naive cost": facts["naive_cost"],
+            "proven bound": facts["lower_bound"],
+            "gap": facts["gap"],
+            "solver": f"{facts['solver']}: {facts['status']}",
+            "read from store": stored is not None,
+            "costs": dg.MetadataValue.md(cost_plot(facts["expected_cost"], facts["naive_cost"], facts["lower_bound"])),
+            "preview": preview(orders.select(*ORDERS.key, "quantity", "expected_cost", "naive_quantity", "reason")),
+        }
+    )
+
+
+@dg.asset(
+    key=ORDERS_KEY,
+    deps=[PLAN_KEY],
+    partitions_def=AS_OF,
+    group_name="retail_decisions",
+    kinds={"python", "parquet", "csv"},
+    owners=OWNERS,
+    retry_policy=RETRY,
+    description=ORDERS.description + " The contract file, written only if the plan passed its checks.",
+)
+def replenishment_orders(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+    """Writes the plan's orders in the columns of the contract."""
+    from npq_assets.retail.output import load_plan
+
+    day = as_of_of(context)
+    plan = load_plan(home.home, day)
+    if plan is None:
+        raise dg.Failure(f"no plan as of {day}; materialize {PLAN_KEY.to_user_string()} first")
+    place = write_decisions(home.home, ORDERS, day, plan[0])
+    written = pl.read_parquet(place)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": written.height,
+            "file": dg.MetadataValue.path(str(place)),
+            "units ordered": float(written["quantity"].sum()),
+            "preview": preview(written),
+        }
+    )
+
+
+@dg.asset(
+    key=OUTBOX_KEY,
+    deps=[ORDERS_KEY],
+    partitions_def=AS_OF,
+    group_name="retail_decisions",
+    kinds={"python", "csv"},
+    owners=OWNERS,
+    description="Orders handed on to the company's systems: once each, and only if `publish = true` in npq.toml.",
+)
+def outbox(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+    """Hands on what was not handed on before."""
+    day = as_of_of(context)
+    decisions = read_decisions(home.home, ORDERS, day)
+    sent = publisher_of(home.home).publish(ORDERS, day, decisions.filter(pl.col("quantity") > 0))
+    return dg.MaterializeResult(metadata={"handed on": len(sent), "dry run": not home.home.settings.publish})
+
+
+@dg.multi_asset_check(
+    name="plan_checks",
+    specs=[
+        dg.AssetCheckSpec(
+            "complete", asset=PLAN_KEY, blocking=True, description="Every pair with terms has an order, of 0 or more."
+        ),
+        dg.AssetCheckSpec(
+            "packs", asset=PLAN_KEY, blocking=True, description="Orders are whole packs and not below the minimum."
+        ),
+        dg.AssetCheckSpec(
+            "bound", asset=PLAN_KEY, blocking=True, description="No row costs less than its proven bound."
+        ),
+        dg.AssetCheckSpec(
+            "limits", asset=PLAN_KEY, blocking=True, description="No supplier delivers or is paid more than its limit."
+        ),
+        dg.AssetCheckSpec(
+            "beats_naive", asset=PLAN_KEY, description="The plan is expected to cost no more than the naive rule's."
+        ),
+    ],
+)
+def plan_checks(context: dg.AssetCheckExecutionContext, home: HomeResource) -> Iterable[dg.AssetCheckResult]:
+    """What must hold of a plan before anybody acts on it."""
+    from npq_assets.retail.checks import judge_plan
+    from npq_assets.retail.inputs import read_inputs
+    from npq_assets.retail.output import load_plan
+
+    day = as_of_of(context)
+    plan = load_plan(home.home, day)
+    inputs = read_inputs(home.home, day)
+    verdicts = judge_plan(plan[0] if plan else None, inputs)
+    for verdict in verdicts:
+        yield dg.AssetCheckResult(
+            asset_key=PLAN_KEY,
+            check_name=verdict.name,
+            passed=verdict.passed,
+            severity=dg.AssetCheckSeverity.ERROR if verdict.blocking else dg.AssetCheckSeverity.WARN,
+            metadata={"detail": verdict.detail},
+        )
