@@ -97,4 +97,4 @@ def settle(ledger: pl.DataFrame, outcome: pl.DataFrame) -> pl.DataFrame:
     names = ["realized_cost", "hindsight_cost", "naive_realized_cost"]
     joined = ledger.join(outcome.rename({n: f"new_{n}" for n in names}), on="decision_id", how="left")
     filled = joined.with_columns(pl.coalesce(f"new_{n}", n).alias(n) for n in names)
-    return filled.select(LEDGER.schema).sort("decision_id")
+    return filled.select(list(LEDGER.schema)).sort("decision_id")

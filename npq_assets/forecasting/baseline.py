@@ -106,22 +106,11 @@ def fit(panel: Panel, seasons: tuple[tuple[int, int], ...], tuning: Tuning) -> B
         scatter = _scatter(y, level, m)
         position = (periods // width) % count
         fade = 0.5 ** (np.arange(length)[::-1] / (tuning.season_half_life * panel.calendar.year))
-        amount = _cycles(fade * np.where(m > 0, y, 0.0) / scatter[:, None], panel.start, count, width)
-        expected = _cycles(fade * level * m / scatter[:, None], panel.start, count, width)
-        whole = (amount.sum((0, 1)) + tuning.pool_all) / (expected.sum((0, 1)) + tuning.pool_all)
-        profile = np.broadcast_to(whole, (n, count))
-        if panel.groups:
-            logs = np.zeros((n, count))
-            for _, codes in panel.groups.values():
-                size = int(codes.max()) + 1
-                code = np.where(codes >= 0, codes, size)
-                a = _sum_by(code, amount, size + 1)
-                e = _sum_by(code, expected, size + 1)
-                group = _shrunk(a, e, np.broadcast_to(whole, (size + 1, count)))
-                group[size] = whole
-                logs += np.log(np.maximum(group[code], 1e-3) / np.maximum(whole, 1e-3))
-            profile = whole * np.exp(logs)
-        profile = _shrunk(amount, expected, profile)
+        whole, profile = _profile(panel, level, scatter, fade, count, width, tuning)
+        sharper = _scatter(y, level * profile[:, position], m)
+        if np.median(sharper) < 0.8 * np.median(scatter):
+            # A strong season looks like noise at first: measured without it, there is more to believe.
+            whole, profile = _profile(panel, level, sharper, fade, count, width, tuning)
         profiles.append(profile)
         overall.append(whole)
         index = index * profile[:, position]
@@ -133,6 +122,23 @@ def fit(panel: Panel, seasons: tuple[tuple[int, int], ...], tuning: Tuning) -> B
     level = _weighted_level(y, m, index, weight, prior, tuning.prior_years * year * 0.5)
     scatter = _scatter(y, level[:, None] * index, m)
     return Baseline(level, prior, scatter, tuple(used), tuple(profiles), tuple(overall), adjusted, index)
+
+
+def _profile(
+    panel: Panel, level: np.ndarray, scatter: np.ndarray, fade: np.ndarray, count: int, width: int, tuning: Tuning
+) -> tuple[np.ndarray, np.ndarray]:
+    """Seasonal index of all series together (count) and of each (n, count): from all to groups, coarse first, to series."""
+    amount = np.maximum(_cycles(fade * panel.y * panel.observed / scatter[:, None], panel.start, count, width), 0.0)
+    expected = np.maximum(_cycles(fade * level * panel.observed / scatter[:, None], panel.start, count, width), 0.0)
+    whole = (amount.sum((0, 1)) + tuning.pool_all) / (expected.sum((0, 1)) + tuning.pool_all)
+    profile = np.broadcast_to(whole, (len(level), count))
+    for _, codes in sorted(panel.groups.values(), key=lambda g: len(g[0])):
+        size = int(codes.max()) + 1
+        code = np.where(codes >= 0, codes, size)
+        ratio = _shrunk(_sum_by(code, amount, size + 1), _sum_by(code, expected * profile[:, None, :], size + 1))
+        ratio[size] = 1.0
+        profile = profile * ratio[code]
+    return whole, profile * _shrunk(amount, expected * profile[:, None, :])
 
 
 def _weighted_level(
@@ -190,18 +196,16 @@ def _sum_by(code: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
     return out
 
 
-def _shrunk(amount: np.ndarray, expected: np.ndarray, parent: np.ndarray) -> np.ndarray:
-    """Seasonal index of units (u, count), each leaning on its parent's as far as units' own seasons fail to repeat.
+def _shrunk(amount: np.ndarray, exposure: np.ndarray) -> np.ndarray:
+    """Season of units relative to what was expected (u, count), drawn to 1 as far as units' own seasons fail to repeat.
 
     Empirical Bayes: of the spread of units around their parents, the part that repeats from cycle to cycle (the covariance
     between cycles, position by position) is season; the rest is noise.
 
     Args:
         amount: Demand over scatter by unit, cycle and position.
-        expected: The same if there were no season.
-        parent: Index that units lean on (u, count).
+        exposure: The same as the parent's season would have it.
     """
-    exposure = expected * parent[:, None, :]
     excess = amount - exposure
     total, lean = exposure.sum(1), excess.sum(1)
     square = (total**2).sum(0) - (exposure**2).sum((0, 1))
@@ -223,4 +227,4 @@ def _shrunk(amount: np.ndarray, expected: np.ndarray, parent: np.ndarray) -> np.
     precision = weight.sum(1)
     mean = np.divide(amount, exposure, out=np.ones_like(amount), where=exposure > 1e-9)
     ratio = ((weight * mean).sum(1) + 1.0 / repeat) / (precision + 1.0 / repeat)
-    return parent * ratio
+    return np.maximum(ratio, 1e-3)

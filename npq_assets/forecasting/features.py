@@ -54,7 +54,7 @@ def build(panel: Panel, base: Baseline, horizons: np.ndarray, rows: np.ndarray) 
         low = max(0, length - window)
         amount, exposure = total[:, -1] - total[:, low], weight[:, -1] - weight[:, low]
         recent[window] = amount, exposure
-        mean = np.divide(amount, exposure, out=np.full(n, np.nan), where=exposure > 0.2)
+        mean = np.maximum(np.divide(amount, exposure, out=np.full(n, np.nan), where=exposure > 0.2), 0.0)
         fixed[f"mean_{window}"] = np.clip(np.log((mean + tiny) / (level + tiny)), -_CLIP, _CLIP)
     lags = windows_of(year)
     for window in (lags[3], lags[4]):
@@ -78,7 +78,7 @@ def build(panel: Panel, base: Baseline, horizons: np.ndarray, rows: np.ndarray) 
             amount, exposure = recent[window]
             a = np.bincount(code, amount / base.scatter, size)
             e = np.bincount(code, exposure * level / base.scatter, size)
-            scaled[window] = np.log((a + 2.0) / (e + 2.0))
+            scaled[window] = np.log((np.maximum(a, 0.0) + 2.0) / (e + 2.0))
             fixed[f"{name}_mean_{window}"] = scaled[window][code]
     per_row = np.stack([v[rows] for v in fixed.values()], 1)
     names = list(fixed)
@@ -93,7 +93,7 @@ def build(panel: Panel, base: Baseline, horizons: np.ndarray, rows: np.ndarray) 
         past = target - back_years * year
         low, high = np.clip(past - spread, 0, length), np.clip(past + spread + 1, 0, length)
         amount, exposure = total[rows][:, high] - total[rows][:, low], weight[rows][:, high] - weight[rows][:, low]
-        ratio = np.divide(amount, exposure, out=np.full(amount.shape, np.nan), where=exposure > 0.2)
+        ratio = np.maximum(np.divide(amount, exposure, out=np.full(amount.shape, np.nan), where=exposure > 0.2), 0.0)
         by_time[f"year_ago_{back_years}"] = np.clip(
             np.log((ratio + tiny[rows][:, None]) / (level + tiny)[rows][:, None]), -_CLIP, _CLIP
         )
@@ -104,14 +104,14 @@ def build(panel: Panel, base: Baseline, horizons: np.ndarray, rows: np.ndarray) 
         for name, (code, size) in levels.items():
             a = np.stack([np.bincount(code, sold[:, j], size) for j in range(len(safe))], 1)
             e = np.stack([np.bincount(code, usual[:, j], size) for j in range(len(safe))], 1)
-            ratio = np.where(valid, np.log((a + 1.0) / (e + 1.0)), np.nan)
+            ratio = np.where(valid, np.log((np.maximum(a, 0.0) + 1.0) / (e + 1.0)), np.nan)
             by_time[f"{name}_year_ago_{back_years}"] = ratio[code[rows]]
     if panel.calendar.week:
         for lag in (1, 2):
             past = target - 7 * ((horizons + 6) // 7 + lag - 1)
             valid = (past >= 0) & (past < length)
             safe = np.clip(past, 0, length - 1)
-            value = np.where(valid & m[:, safe][rows], base.adjusted[:, safe][rows], np.nan)
+            value = np.where(valid & m[:, safe][rows], np.maximum(base.adjusted[:, safe][rows], 0.0), np.nan)
             by_time[f"week_ago_{lag}"] = np.clip(
                 np.log((value + tiny[rows][:, None]) / (level + tiny)[rows][:, None]), -_CLIP, _CLIP
             )
@@ -130,12 +130,9 @@ def build(panel: Panel, base: Baseline, horizons: np.ndarray, rows: np.ndarray) 
     for name, values in panel.known.items():
         now = _ahead(values, target)[rows]
         past_values = values[rows][:, max(0, length - lags[4]) : length]
-        with np.errstate(all="ignore"):
-            usual = (
-                np.nanmean(np.where(np.isfinite(past_values), past_values, np.nan), 1)
-                if past_values.size
-                else np.full(len(rows), np.nan)
-            )
+        there = np.isfinite(past_values)
+        usual = np.full(len(rows), np.nan)
+        np.divide(np.where(there, past_values, 0.0).sum(1), there.sum(1), out=usual, where=there.any(1))
         by_time[f"{name}"] = now
         by_time[f"{name}_change"] = now - usual[:, None]
         by_time[f"{name}_ratio"] = np.divide(

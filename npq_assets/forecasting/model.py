@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
+import os
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -39,7 +39,7 @@ class Settings:
     """How models are trained; the defaults serve all data.
 
     Attributes:
-        trees: Boosting rounds of a model.
+        trees: Boosting rounds of a model at most; held-out loss says when to stop.
         learning_rate: Step of a round.
         leaves: Leaves of a tree.
         min_leaf: Rows of a leaf at least.
@@ -49,12 +49,12 @@ class Settings:
         tuning: Constants of the baseline.
     """
 
-    trees: int = 120
+    trees: int = 400
     learning_rate: float = 0.05
     leaves: int = 15
     min_leaf: int = 200
     models: int = 2
-    max_rows: int = 250_000
+    max_rows: int = 150_000
     max_series: int = 4_000
     tuning: Tuning = field(default_factory=Tuning)
 
@@ -72,7 +72,8 @@ class FittedModel:
         names: Features in order.
         boosters: LightGBM models as text; none where data could not carry a model.
         weight: Share of the model's correction that is applied (0 = the simple method).
-        variance: Coefficients of the log-linear variance.
+        variance: Coefficients of the log-linear variance of measured demand.
+        excess: Coefficients of the log-linear excess of a count's variance over its mean.
         shape: Calibrated shape by segment (see ForecastDistribution).
         dependence: What links scenarios.
         covariates: Known covariates it expects.
@@ -90,6 +91,7 @@ class FittedModel:
     boosters: tuple[str, ...]
     weight: float
     variance: tuple[float, ...]
+    excess: tuple[float, ...]
     shape: np.ndarray
     dependence: Dependence
     covariates: tuple[str, ...]
@@ -109,6 +111,7 @@ class FittedModel:
         return {
             "freq": self.freq, "unit": self.unit, "seasons": [list(s) for s in self.seasons], "horizon": self.horizon,
             "cutoff": self.cutoff.isoformat(), "names": list(self.names), "weight": self.weight, "variance": list(self.variance),
+            "excess": list(self.excess),
             "shape": [[float(v) for v in row] for row in self.shape], "dependence": asdict(self.dependence),
             "covariates": list(self.covariates), "settings": asdict(self.settings), "evidence": self.evidence, "reason": self.reason,
             "boosters": len(self.boosters),
@@ -170,7 +173,7 @@ class FittedModel:
         if new.any():
             mean[new] = self._new_items(panel, base, mean, new)
         mean = np.where(signed[:, None], mean, np.maximum(mean, 0.0))
-        sd = np.sqrt(variance_of(np.array(self.variance), mean, base, panel, ahead, counts))
+        sd = np.sqrt(self._variance(mean, np.broadcast_to(base.scatter[:, None], mean.shape), np.broadcast_to(ahead, mean.shape), counts[:, None]))
         sd[constant & (seen >= 3)] *= 0.25
         sd[new] = np.maximum(sd[new], np.abs(mean[new]))
         segment = segment_of(mean, counts)
@@ -198,6 +201,13 @@ class FittedModel:
                     aligned[:, i] = table[:, where[name]]
             table = aligned
         return _raw(self.boosters, table, threads).reshape(len(rows), len(ahead))
+
+    def _variance(self, mean: np.ndarray, scatter: np.ndarray, horizon: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Variance of demand; all arrays broadcast."""
+        size = np.maximum(np.abs(mean), 1e-9)
+        x = _variance_features(size, scatter, horizon.astype(float))
+        measured = size * np.exp(np.clip(x @ np.array(self.variance), -20, 20))
+        return np.where(counts, size * (1.0001 + np.exp(np.clip(x @ np.array(self.excess), -8, 8))), measured)
 
     def _new_items(self, panel: Panel, base: baseline.Baseline, mean: np.ndarray, new: np.ndarray) -> np.ndarray:
         """Expected demand of series without history: the mean of the series that share most of their attributes."""
@@ -230,7 +240,7 @@ def load(folder: Path | str) -> FittedModel:
         return FittedModel(
             document["freq"], document["unit"], tuple((int(a), int(b)) for a, b in document["seasons"]), document["horizon"],
             date.fromisoformat(document["cutoff"]), tuple(document["names"]), boosters, document["weight"],
-            tuple(document["variance"]), np.array(document["shape"], float), Dependence(**document["dependence"]),
+            tuple(document["variance"]), tuple(document["excess"]), np.array(document["shape"], float), Dependence(**document["dependence"]),
             tuple(document["covariates"]), Settings(**{**settings, "tuning": Tuning(**settings["tuning"])}), document["evidence"],
             document["reason"],
         )  # fmt: skip
@@ -279,7 +289,7 @@ def train_panel(
     last = panel.dates(np.array([length - 1]))[0]
     year = panel.calendar.year
     empty = FittedModel(
-        freq, panel.calendar.unit, seasons, horizon, last, (), (), 0.0, (0.0, 0.7, 0.0, 0.0), np.stack([_LEVELS] * 4 + [_normal()]),
+        freq, panel.calendar.unit, seasons, horizon, last, (), (), 0.0, (0.0, 0.7, 0.0, 0.0), (-1.0, 0.5, 0.5, 0.0), np.stack([_LEVELS] * 4 + [_normal()]),
         Dependence(), tuple(panel.known), settings, {}, "",
     )  # fmt: skip
     # Held-out stretch: recent, long enough for every horizon, short enough to leave something to learn from.
@@ -288,7 +298,6 @@ def train_panel(
     if held < 2 or length - held - 1 <= first_origin:
         return replace(empty, reason=f"{length} periods are too few for a model")
     reach = min(horizon, max(1, held))
-    settings = settings
     split = length - held
     learn = _rows(panel, seasons, settings, _spaced(first_origin, split, settings, n, reach), reach, split, rng)
     if learn is None or len(learn.y) < _MIN_ROWS:
@@ -300,12 +309,11 @@ def train_panel(
             if test is not None and len(test.y) >= 30
             else model
         )
-    boosters = _boost(learn, settings, seed, threads)
-    test = _rows(
-        panel, seasons, replace(settings, max_rows=settings.max_rows // 2), np.arange(split, length), reach, length, rng
-    )
+    judged = replace(settings, max_rows=settings.max_rows // 2)
+    test = _rows(panel, seasons, judged, _thinned(np.arange(split, length), 40), reach, length, rng)
     if test is None or len(test.y) < 30:
         return replace(empty, reason="no held-out demand to judge a model by")
+    boosters, trees = _boost(learn, replace(settings, models=1), seed, threads, test)
     raw = _raw(boosters, test.x, threads)
     weights = (0.0, 0.25, 0.5, 0.75, 1.0)
     losses = [float(np.average(_deviance(test.y, test.base * np.exp(w * raw), test.scatter))) for w in weights]
@@ -313,6 +321,7 @@ def train_panel(
     evidence = {
         "held_out_deviance": dict(zip(map(str, weights), [round(v, 6) for v in losses], strict=True)),
         "held_out_rows": len(test.y),
+        "trees": trees,
     }
     model = replace(empty, names=tuple(test.names), weight=weight, evidence=evidence)
     model = _calibrated(model, panel, test, raw)
@@ -320,7 +329,7 @@ def train_panel(
         return replace(model, reason="the simple method had the lower held-out loss")
     everything = _rows(panel, seasons, settings, _spaced(first_origin, length, settings, n, reach), reach, length, rng)
     assert everything is not None
-    return replace(model, boosters=_boost(everything, settings, seed, threads))
+    return replace(model, boosters=_boost(everything, replace(settings, trees=trees), seed, threads)[0])
 
 
 @dataclass(frozen=True)
@@ -340,10 +349,13 @@ def _spaced(first: int, last: int, settings: Settings, n: int, reach: int) -> np
     """Origins for training: enough for max_rows, evenly spaced back from the end."""
     wanted = max(8, int(np.ceil(settings.max_rows / max(1, n * reach))))
     origins = np.arange(first, last)
-    if len(origins) > max(wanted, 30):
-        step = max(1, len(origins) // max(wanted, 30))
-        origins = origins[::-1][::step][::-1]
-    return origins
+    return _thinned(origins, max(wanted, 30))
+
+
+def _thinned(origins: np.ndarray, most: int) -> np.ndarray:
+    """At most about `most` origins, evenly spaced back from the last."""
+    step = max(1, int(np.ceil(len(origins) / most)))
+    return origins[::-1][::step][::-1]
 
 
 def _rows(
@@ -394,40 +406,54 @@ def _rows(
     return _Rows(**stacked, names=names)
 
 
-def _boost(rows: _Rows, settings: Settings, seed: int, threads: int | None) -> tuple[str, ...]:
-    import lightgbm as lgb
+def _boost(rows: _Rows, settings: Settings, seed: int, threads: int | None, held_out: _Rows | None = None) -> tuple[tuple[str, ...], int]:
+    """Models as text, and their rounds; with held-out rows, the rounds after which their loss no longer falls."""
+    lgb = _lightgbm()
 
-    ratio = np.clip(rows.y / rows.base, 0.0, 20.0)
-    weight = rows.base / rows.scatter
-    weight = np.minimum(weight, np.quantile(weight, 0.995))
-    weight = weight / weight.mean()
-    data = lgb.Dataset(
-        rows.x,
-        ratio,
-        weight=weight,
-        init_score=np.zeros(len(ratio)),
-        feature_name=[f"f{i}" for i in range(rows.x.shape[1])],
-        free_raw_data=False,
-    )
-    texts = []
+    def data(part: _Rows, reference: Any = None) -> Any:
+        ratio = np.clip(part.y / part.base, 0.0, 20.0)
+        weight = part.base / part.scatter
+        weight = np.minimum(weight, np.quantile(weight, 0.995))
+        names = [f"f{i}" for i in range(part.x.shape[1])]
+        start = np.zeros(len(ratio))
+        return lgb.Dataset(
+            part.x, ratio, weight=weight / weight.mean(), init_score=start, feature_name=names, reference=reference, free_raw_data=False,
+            params={"max_bin": 127, "verbosity": -1},
+        )  # fmt: skip
+
+    learning = data(rows)
+    judged = [data(held_out, learning)] if held_out is not None else None
+    texts, rounds = [], settings.trees
     for i in range(settings.models):
         parameters = {
             "objective": "poisson", "learning_rate": settings.learning_rate, "num_leaves": settings.leaves,
-            "min_data_in_leaf": min(settings.min_leaf, max(20, len(ratio) // 50)), "feature_fraction": 0.5, "bagging_fraction": 0.6,
+            "min_data_in_leaf": min(settings.min_leaf, max(20, len(rows.y) // 50)), "feature_fraction": 0.5, "bagging_fraction": 0.6,
             "bagging_freq": 1, "lambda_l2": 5.0, "max_bin": 127, "seed": seed * 1000 + i + 1, "deterministic": True,
             "force_row_wise": True, "num_threads": threads or 2, "verbosity": -1, "boost_from_average": False,
         }  # fmt: skip
-        texts.append(lgb.train(parameters, data, settings.trees).model_to_string())
-    return tuple(texts)
+        stop = [lgb.early_stopping(30, verbose=False)] if judged else None
+        model = lgb.train(parameters, learning, settings.trees, valid_sets=judged, callbacks=stop)
+        if judged:
+            rounds = max(20, int(model.best_iteration or settings.trees))
+        texts.append(model.model_to_string(num_iteration=rounds))
+    return tuple(texts), rounds
 
 
 def _raw(boosters: tuple[str, ...], table: np.ndarray, threads: int | None) -> np.ndarray:
-    import lightgbm as lgb
+    lgb = _lightgbm()
 
     total = np.zeros(len(table))
     for text in boosters:
         total += np.asarray(lgb.Booster(model_str=text).predict(table, raw_score=True, num_threads=threads or 2))
     return np.clip(total / max(1, len(boosters)), -3.0, 3.0)
+
+
+def _lightgbm() -> Any:
+    """LightGBM, imported when needed; idle threads sleep, else a busy machine spends its time waiting for them."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import lightgbm
+
+    return lightgbm
 
 
 def _deviance(y: np.ndarray, mean: np.ndarray, scatter: np.ndarray) -> np.ndarray:
@@ -438,41 +464,58 @@ def _deviance(y: np.ndarray, mean: np.ndarray, scatter: np.ndarray) -> np.ndarra
     return 2 * (log - (positive - mean)) / scatter
 
 
-def variance_of(
-    coefficients: np.ndarray,
-    mean: np.ndarray,
-    base: baseline.Baseline,
-    panel: Panel,
-    ahead: np.ndarray,
-    counts: np.ndarray,
-) -> np.ndarray:
-    """Variance (n, H) from the log-linear model."""
-    size = np.maximum(np.abs(mean), 1e-9)
-    x = _variance_features(size, np.broadcast_to(base.scatter[:, None], size.shape), np.broadcast_to(ahead, size.shape))
-    variance = size * np.exp(np.clip(x @ coefficients, -20, 20))
-    return np.where(counts[:, None], np.maximum(variance, size * 1.0001), variance)
-
-
 def _variance_features(mean: np.ndarray, scatter: np.ndarray, horizon: np.ndarray) -> np.ndarray:
     return np.stack([np.ones(mean.shape), np.log(scatter), np.log(mean / scatter), np.log(horizon)], -1)
 
 
-def _fit_variance(y: np.ndarray, mean: np.ndarray, scatter: np.ndarray, horizon: np.ndarray) -> np.ndarray:
+def _fit_variance(y: np.ndarray, mean: np.ndarray, scatter: np.ndarray, horizon: np.ndarray, use: np.ndarray) -> tuple[float, ...]:
     """Gamma regression with log link of squared errors over the mean (iteratively reweighted least squares)."""
+    prior = np.array([0.0, 1.0, 0.0, 0.0])
+    if use.sum() < 30:
+        return tuple(map(float, prior))
+    y, mean, scatter, horizon = y[use], mean[use], scatter[use], horizon[use]
     x = _variance_features(np.maximum(np.abs(mean), 1e-9), scatter, horizon.astype(float))
     target = (y - mean) ** 2 / np.maximum(np.abs(mean), 1e-9)
-    prior = np.array([0.0, 1.0, 0.0, 0.0])
     b = prior.copy()
     strength = np.diag([5.0, 20.0, 20.0, 20.0])
     for _ in range(25):
         eta = np.clip(x @ b, -20, 20)
-        ratio = np.minimum(target * np.exp(-eta), 50.0)
+        ratio = np.minimum(target * np.exp(-eta), 25.0)
         step = np.linalg.solve(x.T @ x + strength, x.T @ (ratio - 1.0) - strength @ (b - prior))
         step = np.clip(step, -1.0, 1.0)
         b = b + step
         if np.abs(step).max() < 1e-8:
             break
-    return b
+    return tuple(map(float, b))
+
+
+def _fit_excess(
+    y: np.ndarray, mean: np.ndarray, scatter: np.ndarray, horizon: np.ndarray, use: np.ndarray, prior: np.ndarray, most: int = 15_000
+) -> tuple[float, ...]:
+    """Maximum likelihood of the negative binomial whose variance is mean * (1 + exp(coefficients . x)).
+
+    Likelihood, unlike squared errors, is not carried away by a few bursts.
+    """
+    from scipy import optimize, special
+
+    rows = np.nonzero(use)[0]
+    if len(rows) < 100:
+        return tuple(map(float, prior))
+    rows = rows[:: max(1, len(rows) // most)]
+    y, mean = y[rows], np.maximum(mean[rows], 1e-6)
+    x = _variance_features(mean, scatter[rows], horizon[rows].astype(float))
+
+    def loss(b: np.ndarray) -> tuple[float, np.ndarray]:
+        eta = np.clip(x @ b, -8, 8)
+        excess = np.exp(eta)
+        size = mean / excess
+        value = special.gammaln(y + size) - special.gammaln(size) - size * np.log1p(excess) + y * (eta - np.log1p(excess))
+        slope = -size * (special.digamma(y + size) - special.digamma(size) - np.log1p(excess)) - mean / (1 + excess) + y / (1 + excess)
+        lean = np.array([1.0, 20.0, 20.0, 20.0])
+        return float(-value.sum() + (lean * (b - prior) ** 2).sum()), -(slope @ x) + 2 * lean * (b - prior)
+
+    found = optimize.minimize(loss, prior, jac=True, method="L-BFGS-B", options={"maxiter": 60})
+    return tuple(float(v) for v in np.round(found.x, 9))
 
 
 def segment_of(mean: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -492,11 +535,13 @@ def _calibrated(model: FittedModel, panel: Panel, rows: _Rows | None, raw: np.nd
 
     assert rows is not None
     mean = rows.base * np.exp(model.weight * raw)
-    b = _fit_variance(rows.y, mean, rows.scatter, rows.horizon)
-    size = np.maximum(np.abs(mean), 1e-9)
-    variance = size * np.exp(np.clip(_variance_features(size, rows.scatter, rows.horizon.astype(float)) @ b, -20, 20))
     counts = kinds(panel)[0][rows.series]
-    variance = np.where(counts, np.maximum(variance, size * 1.0001), variance)
+    model = replace(
+        model,
+        variance=_fit_variance(rows.y, mean, rows.scatter, rows.horizon, ~counts),
+        excess=_fit_excess(rows.y, mean, rows.scatter, rows.horizon, counts, np.array(model.excess)),
+    )
+    variance = model._variance(mean, rows.scatter, rows.horizon, counts)
     u = np.full(len(mean), 0.5)
     rng = np.random.default_rng(12345)
     if counts.any():
@@ -518,7 +563,7 @@ def _calibrated(model: FittedModel, panel: Panel, rows: _Rows | None, raw: np.nd
         shape[-1] = np.maximum.accumulate(trust * np.quantile(z, _LEVELS) + (1 - trust) * _normal())
         u[real] = np.clip((np.argsort(np.argsort(z)) + 0.5) / len(z), 1e-4, 1 - 1e-4)
     normal = special.ndtri(np.clip(u, 1e-4, 1 - 1e-4))
-    return replace(model, variance=tuple(float(v) for v in b), shape=shape, dependence=_dependence(normal, rows))
+    return replace(model, shape=shape, dependence=_dependence(normal, rows))
 
 
 def randomized_transform(y: np.ndarray, mean: np.ndarray, variance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -579,6 +624,3 @@ def _checked_horizon(horizon: int) -> int:
     if int(horizon) != horizon or horizon < 1:
         raise NpqError(f"horizon {horizon!r} must be a whole number of periods, at least 1")
     return int(horizon)
-
-
-warnings.filterwarnings("ignore", message="Mean of empty slice", module=__name__.rsplit(".", 1)[0])

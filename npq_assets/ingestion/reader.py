@@ -293,7 +293,11 @@ class _Rows:
                 return
             if len(taken) > 1 and (fields is None or len(_trimmed(fields, n)) != n):
                 for offset, line in enumerate(taken):
-                    yield from self._row(start + offset, line, line.rstrip("\r\n").split(header.delimiter), n)
+                    if line.count('"') % 2:
+                        yield start + offset, line.rstrip("\r\n"), "has a quote that is never closed", [""] * n
+                    else:
+                        alone = next(csv.reader([line], delimiter=header.delimiter), [])
+                        yield from self._row(start + offset, line, alone, n)
             else:
                 yield from self._row(start, "".join(taken), fields or [], n)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ class RetailInputs:
         """The period as the forecasting engine names it."""
         return "W-MON" if self.period == "week" else "D"
 
-    @property
+    @cached_property
     def snapshot(self) -> str:
         """Hash of all that the decision looks at."""
         return fingerprint(

@@ -1,13 +1,21 @@
 """dbt models as assets: one step a domain, and one for the evaluation that follows the ledger."""
 
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import dbt_assets
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
+from npq_assets.ingestion import balances
 from npq_assets.orchestration import RETRY, WAREHOUSE_POOL, HomeResource
+from npq_assets.periods import period_of
+from npq_assets.settings import Home
+from npq_assets.storage import fingerprint, write_json
 from npq_assets.warehouse import dbt
 from npq_assets.warehouse.translator import FolderTranslator, place
 
@@ -43,25 +51,120 @@ def _step(name: str, select: str) -> dg.AssetsDefinition:
 
 
 def build(context: dg.AssetExecutionContext, home: HomeResource, select: str) -> Iterator[Any]:
-    """Builds the selected models of a step, hands dbt's events to Dagster as they come, then exports the marts."""
+    """Builds the selected models of a step, hands dbt's events to Dagster as they come, then exports the marts.
+
+    A step whose inputs are as they were is not built again: its models stand, and its tests gave what they gave.
+    """
     manifest = dbt.manifest()
     chosen = (
         [manifest["nodes"][unique_id] for unique_id in _selected_models(context, manifest)]
         if context.is_subset
         else [node for node in manifest["nodes"].values() if _matches(node, select)]
     )
-    invocation = dbt.Invocation(
-        home.home,
-        ("build",),
-        tuple(f"fqn:{'.'.join(node['fqn'])}" for node in chosen) if context.is_subset else tuple(select.split()),
-        variables=(("period", home.home.settings.period or "none"),),
-    )
-    for event in invocation.stream():
+    words = tuple(f"fqn:{'.'.join(node['fqn'])}" for node in chosen) if context.is_subset else tuple(select.split())
+    variables = (("period", period_of(home.home)),)
+    state = BuiltState.of(home.home, context.op_execution_context.op.name, chosen, (words, variables))
+    if (checks := state.standing()) is not None:
+        yield from _as_it_stands(context, chosen, checks)
+        return
+    state.forget()
+    results: list[dict[str, Any]] = []
+    for event in dbt.Invocation(home.home, ("build",), words, variables=variables).stream():
         message = DbtCoreCliEventMessage(raw_event=event, event_history_metadata={})
-        yield from message.to_default_asset_events(manifest, TRANSLATOR, context)
+        for result in message.to_default_asset_events(manifest, TRANSLATOR, context):
+            if isinstance(result, dg.AssetCheckResult):
+                results.append(_kept(result))
+            yield result
     rows = dbt.export_marts(home.home, exported(chosen))
     if rows:
         context.log.info("Exported " + ", ".join(f"{name} ({count:,} rows)" for name, count in rows.items()))
+    state.keep(results)
+
+
+def _kept(result: dg.AssetCheckResult) -> dict[str, Any]:
+    assert result.asset_key is not None
+    return {
+        "asset": list(result.asset_key.path),
+        "check": result.check_name,
+        "passed": bool(result.passed),
+        "severity": result.severity.value,
+    }
+
+
+def _as_it_stands(
+    context: dg.AssetExecutionContext, chosen: list[Mapping[str, Any]], checks: list[dict[str, Any]]
+) -> Iterator[Any]:
+    by_id = {node["unique_id"]: node for node in chosen}
+    parents = {key: {p for p in node["depends_on"]["nodes"] if p in by_id} for key, node in by_id.items()}
+    for key in TopologicalSorter(parents).static_order():
+        name = TRANSLATOR.get_asset_key(by_id[key]).to_python_identifier()
+        yield dg.Output(None, output_name=name, metadata={"unchanged": True})
+    for check in checks:
+        key = dg.AssetCheckKey(dg.AssetKey(check["asset"]), check["check"])
+        if key in context.selected_asset_check_keys:
+            yield dg.AssetCheckResult(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=check["passed"],
+                severity=dg.AssetCheckSeverity(check["severity"]),
+                metadata={"unchanged": True},
+            )
+
+
+@dataclass(frozen=True)
+class BuiltState:
+    """What a step was last built from, and how its tests went; kept beside the warehouse.
+
+    Attributes:
+        place: The file that remembers.
+        inputs: Hash of everything the step reads: raw tables, upstream models' inputs, SQL, selection and variables.
+        files: Marts that must still be there.
+    """
+
+    place: Path
+    inputs: str
+    files: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, home: Home, name: str, chosen: list[Mapping[str, Any]], invocation: object) -> "BuiltState":
+        """The state of a step on a home, as its inputs are now."""
+        sources = _sources_of(chosen)
+        tables = {table: found.fingerprint for table, found in balances(home).items() if table in sources}
+        written = sorted(
+            f"{file.relative_to(home.root)}:{file.stat().st_size}:{file.stat().st_mtime_ns}"
+            for pattern in ("decisions/all/ledger/*/*.parquet", "forecasts/retail/*/forecast.parquet")
+            for file in (home.root.glob(pattern) if name.startswith("evaluate") else ())
+        )
+        inputs = fingerprint(tables, repr(written), repr(invocation), dbt.project_hash())
+        files = tuple(home.mart(*place_.split("/")) for place_ in exported(chosen))
+        return cls(home.warehouse.parent / "built" / f"{name}.json", inputs, files)
+
+    def standing(self) -> list[dict[str, Any]] | None:
+        """How the tests went when the step was built from these very inputs; None if it must be built."""
+        if not self.place.exists() or not all(file.exists() for file in self.files):
+            return None
+        kept = json.loads(self.place.read_text())
+        return list(kept["checks"]) if kept["inputs"] == self.inputs else None
+
+    def keep(self, checks: list[dict[str, Any]]) -> None:
+        """Remembers a finished build."""
+        write_json({"inputs": self.inputs, "checks": checks}, self.place)
+
+    def forget(self) -> None:
+        """A build that does not finish leaves no state behind."""
+        self.place.unlink(missing_ok=True)
+
+
+def _sources_of(nodes: list[Mapping[str, Any]]) -> set[str]:
+    """Raw tables, as `domain.table`, that the nodes are made from, directly or by way of other models."""
+    manifest = dbt.manifest()
+    waiting, seen = [node["unique_id"] for node in nodes], set()
+    while waiting:
+        unique_id = waiting.pop()
+        if unique_id not in seen:
+            seen.add(unique_id)
+            waiting += manifest["parent_map"].get(unique_id, [])
+    return {".".join(unique_id.split(".")[2:]) for unique_id in seen if unique_id.startswith("source.")}
 
 
 def exported(nodes: list[Mapping[str, Any]]) -> dict[str, str]:
@@ -87,4 +190,4 @@ def _selected_models(context: dg.AssetExecutionContext, manifest: Mapping[str, A
     return sorted(by_key[key] for key in context.selected_asset_keys if key in by_key)
 
 
-__all__ = ["TRANSLATOR", "build", "domain_models", "evaluation_models", "exported"]
+__all__ = ["TRANSLATOR", "BuiltState", "build", "domain_models", "evaluation_models", "exported"]

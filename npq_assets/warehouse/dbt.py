@@ -40,7 +40,9 @@ def environment(home: Home) -> dict[str, str]:
     }
 
 
-def _project_hash() -> str:
+@lru_cache(maxsize=1)
+def project_hash() -> str:
+    """Hash of everything the dbt project consists of, and of dbt's version."""
     from dbt.version import __version__ as dbt_version
 
     digest = hashlib.sha256(dbt_version.encode())
@@ -61,7 +63,7 @@ def prepare() -> Path:
         RunError: dbt cannot parse the project.
     """
     manifest = TARGET / "manifest.json"
-    parsed_from = _project_hash()
+    parsed_from = project_hash()
     if manifest.exists() and _PARSED.exists() and _PARSED.read_text() == parsed_from:
         return manifest
     TARGET.mkdir(parents=True, exist_ok=True)

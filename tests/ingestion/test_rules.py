@@ -1,0 +1,199 @@
+"""What a value may look like, and what is said when it does not: read from files as they land."""
+
+import gzip
+from datetime import date, datetime, timezone
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from npq_assets.contracts import LANDING
+from npq_assets.ingestion import ingest
+from npq_assets.settings import Home
+
+HEADER = "sold_on,site_id,product_id,quantity,price,promotion\n"
+
+
+def land(home: Home, table: str, name: str, content: str | bytes, *, mtime: int | None = None) -> Path:
+    import os
+
+    place = home.landing / table.replace(".", "/") / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content.encode() if isinstance(content, str) else content)
+    if mtime is not None:
+        os.utime(place, (mtime, mtime))
+    return place
+
+
+def raw(home: Home, table: str) -> pl.DataFrame:
+    return pl.read_parquet(home.root / "raw" / f"{table.replace('.', '/')}.parquet")
+
+
+def quarantine(home: Home, table: str) -> pl.DataFrame:
+    files = sorted((home.quarantine / table.replace(".", "/")).glob("*.csv"))
+    return pl.concat([pl.read_csv(f, infer_schema=False) for f in files]) if files else pl.DataFrame()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.at(tmp_path)
+
+
+SALES = LANDING["retail.sales"]
+
+
+def take(home: Home, table: str = "retail.sales"):  # type: ignore[no-untyped-def]
+    balance = ingest(home, [LANDING[table]])[table]
+    assert balance.holds
+    return balance
+
+
+ROWS = "2024-04-01,s1,p1,3,1.5,1\n2024-04-02,s1,p1,0,,\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        HEADER + ROWS,
+        "\ufeff" + HEADER + ROWS,
+        (HEADER + ROWS).replace("\n", "\r\n"),
+        (HEADER + ROWS).replace("\n", "\r"),
+        (HEADER + ROWS).replace(",", "\t"),
+        (HEADER + ROWS).replace(",", ";"),
+        ("sold_on;site_id;product_id;quantity;price;promotion\n2024-04-01;s1;p1;3;1,5;是\n2024-04-02;s1;p1;0,0;;\n"),
+        HEADER.upper() + ROWS,
+        HEADER + ROWS + "\n\n",
+        HEADER + ROWS.replace("\n", ",,,\n"),
+        HEADER + '"2024-04-01","s1","p1","3","1.5","yes"\n2024/4/2,s1 , p1,0.0,,\n',
+        "price,promotion,quantity,product_id,site_id,sold_on\n1.5,true,3,p1,s1,2024-04-01 00:00:00\n,,0,p1,s1,2024-04-02\n",
+    ],
+)
+def test_one_content_in_many_spellings(home: Home, content: str) -> None:
+    land(home, "retail.sales", "a.csv", content)
+    balance = take(home)
+    assert (balance.landed, balance.accepted) == (2, 2)
+    rows = raw(home, "retail.sales").sort("sold_on")
+    assert rows.drop("source_line", "source_file", "promotion").rows() == [
+        (date(2024, 4, 1), "s1", "p1", 3.0, 1.5),
+        (date(2024, 4, 2), "s1", "p1", 0.0, None),
+    ]
+    assert rows["promotion"].to_list() == [True, None]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_chinese_names_in_any_encoding(home: Home, encoding: str, zipped: bool) -> None:
+    content = "product_id,name,family,unit_cost\n0012,高山绿茶,茶叶,12.5\n".encode(encoding)
+    land(home, "common.products", "产品.csv.gz" if zipped else "产品.csv", gzip.compress(content) if zipped else content)
+    assert take(home, "common.products").accepted == 1
+    row = raw(home, "common.products").row(0, named=True)
+    assert (row["product_id"], row["name"], row["family"]) == ("0012", "高山绿茶", "茶叶")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("2024-04-01,s1,p1,many,,", "quantity 'many' is not a number"),
+        ('2024-04-01,s1,p1,"1,200",,', "quantity '1,200' is not a number"),
+        ("2024-04-01,s1,p1,nan,,", "quantity 'nan' is not a number"),
+        ("2024-04-01,s1,p1,-1,,", "quantity -1 is below 0"),
+        ("2024-04-01,s1,p1,1e12,,", "quantity 1e12 is above 1e+09"),
+        ("01/04/2024,s1,p1,1,,", "sold_on '01/04/2024' is not a date; write YYYY-MM-DD"),
+        ("2024-02-30,s1,p1,1,,", "is not a date"),
+        ("2024-04-01,,p1,1,,", "site_id is empty"),
+        ("2024-04-01,s1,p1,1,,maybe", "promotion 'maybe' is not 1/0"),
+        ("2024-04-01,s1,p1", "has 3 fields where the header has 6"),
+        ("2024-04-01,s1,p1,1,,,,more", "has 8 fields where the header has 6"),
+        ("2024-04-01,s1,p\0,1,,", "NUL"),
+        ("=cmd(),s1,p1,1,,", "is not a date"),
+        (f"2024-04-01,{'x' * 5000},p1,1,,", "longer than 4000"),
+    ],
+)
+def test_a_broken_row_is_quarantined_with_its_line(home: Home, row: str, reason: str) -> None:
+    land(home, "retail.sales", "a.csv", HEADER + "2024-04-01,s9,p9,1,,\n" + row + "\n")
+    balance = take(home)
+    assert (balance.landed, balance.accepted, balance.quarantined) == (2, 1, 1)
+    [found] = quarantine(home, "retail.sales").to_dicts()
+    assert found["file"] == "retail/sales/a.csv"
+    assert found["line"] == "3"
+    assert reason in found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2024-04-01T10:30:00Z", datetime(2024, 4, 1, 10, 30)),
+        ("2024-04-01 10:30", datetime(2024, 4, 1, 10, 30)),
+        ("2024-04-01T10:30:00.250+08:00", datetime(2024, 4, 1, 2, 30, 0, 250000)),
+        ("2024-04-01T10:30:00-0530", datetime(2024, 4, 1, 16, 0)),
+        ("2024/4/1 9:05:07", datetime(2024, 4, 1, 9, 5, 7)),
+        ("2024-04-01", datetime(2024, 4, 1)),
+    ],
+)
+def test_timestamps_are_kept_in_utc(home: Home, text: str, moment: datetime) -> None:
+    land(home, "manufacturing.machine_errors", "a.csv", f"occurred_at,machine_id,error_code\n{text},m,e\n")
+    assert take(home, "manufacturing.machine_errors").accepted == 1
+    assert raw(home, "manufacturing.machine_errors")["occurred_at"][0] == moment.replace(tzinfo=timezone.utc)
+
+
+def test_parquet_with_its_own_types(home: Home) -> None:
+    frame = pl.DataFrame(
+        {
+            "site_id": [1, 2],
+            "product_id": [7.0, 8.0],
+            "sold_on": [datetime(2024, 4, 1), datetime(2024, 4, 2)],
+            "quantity": [0.1, 3.0],
+            "promotion": [True, None],
+        }
+    )
+    place = home.landing / "retail/sales/a.parquet"
+    place.parent.mkdir(parents=True)
+    frame.write_parquet(place)
+    assert take(home).accepted == 2
+    assert raw(home, "retail.sales").drop("source_file").rows() == [
+        (date(2024, 4, 1), "1", "7", 0.1, None, True, 1),
+        (date(2024, 4, 2), "2", "8", 3.0, None, None, 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"   \n\n", "is empty"),
+        ("a.csv", b"sold_on,site_id,quantity\n2024-04-01,s,1\n", "has no column product_id"),
+        ("a.csv", b"sold_on,site_id,product_id,quantity,quantity\n", "has the column quantity twice"),
+        ("a.csv", b"\xff\xff\xff\x00\x81", ""),
+        ("a.csv.gz", gzip.compress(HEADER.encode() * 400)[:-20], "ended before the end"),
+        ("a.csv.gz", b"no gzip at all", "cannot be read"),
+        ("a.parquet", b"PAR1 no parquet", "is not a readable Parquet file"),
+    ],
+)
+def test_an_unreadable_file_is_quarantined_whole(home: Home, name: str, content: bytes, reason: str) -> None:
+    land(home, "retail.sales", name, content)
+    land(home, "retail.sales", "good.csv", HEADER + ROWS)
+    balance = take(home)
+    assert (balance.unreadable_files, balance.accepted) == (1, 2)
+    notes = quarantine(home, "retail.sales")
+    assert reason in notes["reason"][0]
+    assert [f.read_bytes() for f in (home.quarantine / "retail/sales/files").iterdir()] == [content]
+
+
+def test_a_quote_never_closed_costs_its_own_line_only(home: Home) -> None:
+    rows = "".join(f"2024-04-{day:02d},s1,p1,1,,\n" for day in range(2, 30))
+    land(home, "retail.sales", "a.csv", HEADER + '2024-04-01,"s1,p1,3,1.5,1\n' + rows)
+    balance = take(home)
+    assert (balance.landed, balance.accepted, balance.quarantined) == (29, 28, 1)
+
+
+def test_further_columns_are_kept_where_the_contract_keeps_them(home: Home) -> None:
+    land(home, "retail.customers", "a.csv", "customer_id,city,joined_on\nc1,上海,2024-01-01\n")
+    take(home, "retail.customers")
+    assert raw(home, "retail.customers")["city"].to_list() == ["上海"]
+
+
+def test_tables_without_files_have_an_empty_raw_table(home: Home) -> None:
+    balances = ingest(home)
+    assert set(balances) == set(LANDING)
+    assert raw(home, "logistics.trips").is_empty()
+    assert set(SALES.schema) < set(raw(home, "retail.sales").columns)
