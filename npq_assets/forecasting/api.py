@@ -15,10 +15,18 @@ from npq_assets.forecasting.panel import Frame
 
 
 def forecast(
-    history: Frame, horizon: int, freq: str, *, season_length: int | None = None, quantiles: Sequence[float] = QUANTILES,
-    future: Frame | None = None, static: Frame | None = None, available: Frame | None = None, threads: int | None = None,
+    history: Frame,
+    horizon: int,
+    freq: str,
+    *,
+    season_length: int | None = None,
+    quantiles: Sequence[float] = QUANTILES,
+    future: Frame | None = None,
+    static: Frame | None = None,
+    available: Frame | None = None,
+    threads: int | None = None,
     seed: int = 0,
-) -> Frame:  # fmt: skip
+) -> Frame:
     """Probabilistic forecasts of every series for the periods after the last in `history`.
 
     Args:
@@ -45,10 +53,19 @@ def forecast(
 
 
 def cumulative(
-    history: Frame, horizon: int, freq: str, *, season_length: int | None = None, quantiles: Sequence[float] = QUANTILES,
-    future: Frame | None = None, static: Frame | None = None, available: Frame | None = None, threads: int | None = None,
-    seed: int = 0, n_samples: int = 1000,
-) -> Frame:  # fmt: skip
+    history: Frame,
+    horizon: int,
+    freq: str,
+    *,
+    season_length: int | None = None,
+    quantiles: Sequence[float] = QUANTILES,
+    future: Frame | None = None,
+    static: Frame | None = None,
+    available: Frame | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+    n_samples: int = 1000,
+) -> Frame:
     """Demand summed from the next period through each ds: the row at `horizon` is the protection interval's demand.
 
     Arguments and errors as for `forecast`; `n_samples` scenarios stand behind the quantiles.
@@ -59,10 +76,18 @@ def cumulative(
 
 
 def sample_paths(
-    history: Frame, horizon: int, freq: str, *, n_samples: int = 200, season_length: int | None = None,
-    future: Frame | None = None, static: Frame | None = None, available: Frame | None = None, threads: int | None = None,
+    history: Frame,
+    horizon: int,
+    freq: str,
+    *,
+    n_samples: int = 200,
+    season_length: int | None = None,
+    future: Frame | None = None,
+    static: Frame | None = None,
+    available: Frame | None = None,
+    threads: int | None = None,
     seed: int = 0,
-) -> Frame:  # fmt: skip
+) -> Frame:
     """Coherent scenarios: unique_id, sample, ds, value; one sample is one future of all series together.
 
     Arguments and errors as for `forecast`.
@@ -72,9 +97,16 @@ def sample_paths(
 
 
 def _distribution(
-    history: Frame, horizon: int, freq: str, season_length: int | None, future: Frame | None, static: Frame | None,
-    available: Frame | None, threads: int | None, seed: int,
-) -> ForecastDistribution:  # fmt: skip
+    history: Frame,
+    horizon: int,
+    freq: str,
+    season_length: int | None,
+    future: Frame | None,
+    static: Frame | None,
+    available: Frame | None,
+    threads: int | None,
+    seed: int,
+) -> ForecastDistribution:
     model = train(
         history,
         horizon,

@@ -1,7 +1,7 @@
 """The robust simple method: a level per series times seasonal indices, both shrunk where data are few.
 
 It is the forecast where data cannot carry a model, and the offset that LightGBM corrects where they can. Everything is
-computed from the columns up to the origin, so a training row knows exactly what a forecast on that day would have known.
+computed from the columns up to the origin: a training row knows what a forecast on that day would have known.
 Learning from covariates does not belong here.
 """
 
@@ -127,7 +127,7 @@ def fit(panel: Panel, seasons: tuple[tuple[int, int], ...], tuning: Tuning) -> B
 def _profile(
     panel: Panel, level: np.ndarray, scatter: np.ndarray, fade: np.ndarray, count: int, width: int, tuning: Tuning
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Seasonal index of all series together (count) and of each (n, count): from all to groups, coarse first, to series."""
+    """Seasonal index of all series together (count) and of each (n, count): all, then groups, coarse first, then series."""
     amount = np.maximum(_cycles(fade * panel.y * panel.observed / scatter[:, None], panel.start, count, width), 0.0)
     expected = np.maximum(_cycles(fade * level * panel.observed / scatter[:, None], panel.start, count, width), 0.0)
     whole = (amount.sum((0, 1)) + tuning.pool_all) / (expected.sum((0, 1)) + tuning.pool_all)
@@ -199,8 +199,8 @@ def _sum_by(code: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
 def _shrunk(amount: np.ndarray, exposure: np.ndarray) -> np.ndarray:
     """Season of units relative to what was expected (u, count), drawn to 1 as far as units' own seasons fail to repeat.
 
-    Empirical Bayes: of the spread of units around their parents, the part that repeats from cycle to cycle (the covariance
-    between cycles, position by position) is season; the rest is noise.
+    Empirical Bayes: of the spread of units around their parents, the part that repeats from cycle to cycle (the
+    covariance between cycles, position by position) is season; the rest is noise.
 
     Args:
         amount: Demand over scatter by unit, cycle and position.

@@ -190,9 +190,20 @@ class ForecastDistribution:
     def select(self, rows: slice | np.ndarray) -> ForecastDistribution:
         """The distribution of some of the series."""
         return ForecastDistribution(
-            self.ids[rows], self.dates, self.cutoff, self.mean[rows], self.sd[rows], self.counts[rows], self.signed[rows],
-            self.levels, self.shape, self.segment[rows], self.method[rows], self.version, self.dependence,
-        )  # fmt: skip
+            self.ids[rows],
+            self.dates,
+            self.cutoff,
+            self.mean[rows],
+            self.sd[rows],
+            self.counts[rows],
+            self.signed[rows],
+            self.levels,
+            self.shape,
+            self.segment[rows],
+            self.method[rows],
+            self.version,
+            self.dependence,
+        )
 
 
 def check_quantiles(quantiles: Sequence[float]) -> np.ndarray:
@@ -238,7 +249,6 @@ def negative_binomial_quantile(u: np.ndarray, mean: np.ndarray, variance: np.nda
             i, h = np.nonzero(here)
             cdf = _negative_binomial_cdf(mu[i, h], var[i, h], limit)
             wanted = u[i, :, h]
-            order = np.argsort(wanted, axis=1, kind="stable")
             # Counting table entries below u equals the quantile; rows are offset so that one searchsorted serves all.
             flat = (cdf + 2.0 * np.arange(len(i))[:, None]).reshape(-1)
             position = np.searchsorted(
@@ -246,7 +256,6 @@ def negative_binomial_quantile(u: np.ndarray, mean: np.ndarray, variance: np.nda
             )
             k = position.reshape(wanted.shape) - (limit + 1) * np.arange(len(i))[:, None]
             out[i, :, h] = np.clip(k, 0, limit)
-            del order
     if large.any():
         i, h = np.nonzero(large)
         m, v = mu[i, h][:, None], var[i, h][:, None]

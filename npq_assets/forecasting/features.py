@@ -45,7 +45,7 @@ def build(panel: Panel, base: Baseline, horizons: np.ndarray, rows: np.ndarray) 
     tiny = 0.05 * level + 1e-9
     fixed["log_level"] = np.log(level)
     fixed["log_scatter"] = np.log(base.scatter)
-    fixed["log_prior"] = np.log((base.prior + tiny) / (level + tiny))
+    fixed["log_prior"] = np.log((np.maximum(base.prior, 0.0) + tiny) / (level + tiny))
     total = np.concatenate([np.zeros((n, 1)), np.cumsum(y, 1)], 1)
     weight = np.concatenate([np.zeros((n, 1)), np.cumsum(base.index * m, 1)], 1)
     count = np.concatenate([np.zeros((n, 1)), np.cumsum(m, 1)], 1)

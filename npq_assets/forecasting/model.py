@@ -1,11 +1,13 @@
 """The global model: LightGBM corrects the simple method, held-out errors say how far to trust it and how wide it is.
 
-`train` learns from history up to its last period; `FittedModel.predict` forecasts from any later history, so that a model
-is trained weekly and asked daily. It knows no series by name: new items need no retraining. Orders and costs do not belong here.
+`train` learns from history up to its last period; `FittedModel.predict` forecasts from any later history, so that a
+model is trained weekly and asked daily. It knows no series by name: new items need no retraining. Orders and costs do
+not belong here.
 
-Method: the mean is baseline * exp(f(x)) with f fitted under a Poisson likelihood whose weight is demand over its scatter
-(quasi-Poisson, McCullagh & Nelder 1989, ch. 9); spread is a log-linear variance model fitted to time-ordered held-out errors;
-the shape is conformal (held-out probability transforms recalibrate the levels, Kuleshov et al. 2018).
+Method: the mean is baseline * exp(f(x)), f fitted by LightGBM under a Poisson likelihood whose weight is demand over its
+scatter (quasi-Poisson, McCullagh & Nelder 1989, ch. 9). Spread is a log-linear variance fitted to time-ordered held-out
+errors, for counts by the likelihood of the negative binomial. The shape is conformal: held-out probability transforms
+recalibrate the levels (Kuleshov et al. 2018).
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from npq_assets.errors import NpqError
 from npq_assets.forecasting import baseline, features
@@ -109,13 +110,23 @@ class FittedModel:
 
     def _document(self) -> dict[str, Any]:
         return {
-            "freq": self.freq, "unit": self.unit, "seasons": [list(s) for s in self.seasons], "horizon": self.horizon,
-            "cutoff": self.cutoff.isoformat(), "names": list(self.names), "weight": self.weight, "variance": list(self.variance),
+            "freq": self.freq,
+            "unit": self.unit,
+            "seasons": [list(s) for s in self.seasons],
+            "horizon": self.horizon,
+            "cutoff": self.cutoff.isoformat(),
+            "names": list(self.names),
+            "weight": self.weight,
+            "variance": list(self.variance),
             "excess": list(self.excess),
-            "shape": [[float(v) for v in row] for row in self.shape], "dependence": asdict(self.dependence),
-            "covariates": list(self.covariates), "settings": asdict(self.settings), "evidence": self.evidence, "reason": self.reason,
+            "shape": [[float(v) for v in row] for row in self.shape],
+            "dependence": asdict(self.dependence),
+            "covariates": list(self.covariates),
+            "settings": asdict(self.settings),
+            "evidence": self.evidence,
+            "reason": self.reason,
             "boosters": len(self.boosters),
-        }  # fmt: skip
+        }
 
     def save(self, folder: Path | str) -> Path:
         """Writes model.json and lightgbm_<i>.txt into `folder`."""
@@ -126,9 +137,16 @@ class FittedModel:
         return folder
 
     def predict(
-        self, history: Frame, horizon: int | None = None, *, future: Frame | None = None, static: Frame | None = None,
-        available: Frame | None = None, ids: list[str] | None = None, threads: int | None = None,
-    ) -> ForecastDistribution:  # fmt: skip
+        self,
+        history: Frame,
+        horizon: int | None = None,
+        *,
+        future: Frame | None = None,
+        static: Frame | None = None,
+        available: Frame | None = None,
+        ids: list[str] | None = None,
+        threads: int | None = None,
+    ) -> ForecastDistribution:
         """Forecasts the periods after the last of `history`, for every series in it.
 
         Args:
@@ -173,14 +191,32 @@ class FittedModel:
         if new.any():
             mean[new] = self._new_items(panel, base, mean, new)
         mean = np.where(signed[:, None], mean, np.maximum(mean, 0.0))
-        sd = np.sqrt(self._variance(mean, np.broadcast_to(base.scatter[:, None], mean.shape), np.broadcast_to(ahead, mean.shape), counts[:, None]))
+        sd = np.sqrt(
+            self._variance(
+                mean,
+                np.broadcast_to(base.scatter[:, None], mean.shape),
+                np.broadcast_to(ahead, mean.shape),
+                counts[:, None],
+            )
+        )
         sd[constant & (seen >= 3)] *= 0.25
         sd[new] = np.maximum(sd[new], np.abs(mean[new]))
         segment = segment_of(mean, counts)
         return ForecastDistribution(
-            panel.ids, panel.dates(length - 1 + ahead), panel.dates(np.array([length - 1]))[0], mean, sd, counts, signed,
-            _LEVELS, self.shape, segment, method, self.version, self.dependence,
-        )  # fmt: skip
+            panel.ids,
+            panel.dates(length - 1 + ahead),
+            panel.dates(np.array([length - 1]))[0],
+            mean,
+            sd,
+            counts,
+            signed,
+            _LEVELS,
+            self.shape,
+            segment,
+            method,
+            self.version,
+            self.dependence,
+        )
 
     def _correction(
         self,
@@ -238,21 +274,40 @@ def load(folder: Path | str) -> FittedModel:
         )
         settings = document["settings"]
         return FittedModel(
-            document["freq"], document["unit"], tuple((int(a), int(b)) for a, b in document["seasons"]), document["horizon"],
-            date.fromisoformat(document["cutoff"]), tuple(document["names"]), boosters, document["weight"],
-            tuple(document["variance"]), tuple(document["excess"]), np.array(document["shape"], float), Dependence(**document["dependence"]),
-            tuple(document["covariates"]), Settings(**{**settings, "tuning": Tuning(**settings["tuning"])}), document["evidence"],
+            document["freq"],
+            document["unit"],
+            tuple((int(a), int(b)) for a, b in document["seasons"]),
+            document["horizon"],
+            date.fromisoformat(document["cutoff"]),
+            tuple(document["names"]),
+            boosters,
+            document["weight"],
+            tuple(document["variance"]),
+            tuple(document["excess"]),
+            np.array(document["shape"], float),
+            Dependence(**document["dependence"]),
+            tuple(document["covariates"]),
+            Settings(**{**settings, "tuning": Tuning(**settings["tuning"])}),
+            document["evidence"],
             document["reason"],
-        )  # fmt: skip
+        )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise NpqError(f"{folder}: no readable forecasting model ({error}); train it again") from error
 
 
 def train(
-    history: Frame, horizon: int, freq: str, *, season_length: int | None = None, future: Frame | None = None,
-    static: Frame | None = None, available: Frame | None = None, threads: int | None = None, seed: int = 0,
+    history: Frame,
+    horizon: int,
+    freq: str,
+    *,
+    season_length: int | None = None,
+    future: Frame | None = None,
+    static: Frame | None = None,
+    available: Frame | None = None,
+    threads: int | None = None,
+    seed: int = 0,
     settings: Settings | None = None,
-) -> FittedModel:  # fmt: skip
+) -> FittedModel:
     """Trains on all of `history`; cut it at the as-of day before.
 
     Args:
@@ -276,9 +331,15 @@ def train(
 
 
 def train_panel(
-    panel: Panel, horizon: int, freq: str, *, season_length: int | None = None, threads: int | None = None, seed: int = 0,
+    panel: Panel,
+    horizon: int,
+    freq: str,
+    *,
+    season_length: int | None = None,
+    threads: int | None = None,
+    seed: int = 0,
     settings: Settings | None = None,
-) -> FittedModel:  # fmt: skip
+) -> FittedModel:
     """`train` on a panel that is already laid out."""
     settings = settings or Settings()
     seasons = baseline.seasons_of(panel, season_length)
@@ -289,9 +350,23 @@ def train_panel(
     last = panel.dates(np.array([length - 1]))[0]
     year = panel.calendar.year
     empty = FittedModel(
-        freq, panel.calendar.unit, seasons, horizon, last, (), (), 0.0, (0.0, 0.7, 0.0, 0.0), (-1.0, 0.5, 0.5, 0.0), np.stack([_LEVELS] * 4 + [_normal()]),
-        Dependence(), tuple(panel.known), settings, {}, "",
-    )  # fmt: skip
+        freq,
+        panel.calendar.unit,
+        seasons,
+        horizon,
+        last,
+        (),
+        (),
+        0.0,
+        (0.0, 0.7, 0.0, 0.0),
+        (-1.0, 0.5, 0.5, 0.0),
+        np.stack([_LEVELS] * 4 + [_normal()]),
+        Dependence(),
+        tuple(panel.known),
+        settings,
+        {},
+        "",
+    )
     # Held-out stretch: recent, long enough for every horizon, short enough to leave something to learn from.
     held = int(min(max(2 * horizon, year // 2), length // 3))
     first_origin = max(6, min(year + year // 6, length // 3))
@@ -341,8 +416,10 @@ class _Rows:
     series: np.ndarray
     origin: np.ndarray
     horizon: np.ndarray
-    zero: np.ndarray
     names: list[str]
+
+
+_ARRAYS = ("x", "y", "base", "scatter", "series", "origin", "horizon")
 
 
 def _spaced(first: int, last: int, settings: Settings, n: int, reach: int) -> np.ndarray:
@@ -392,21 +469,25 @@ def _rows(
         keep = seen & (mean > 0)
         parts.append(
             _Rows(
-                x[keep], panel.y[np.ix_(rows, target)].reshape(-1)[keep], mean[keep],
-                np.repeat(base.scatter[rows], len(horizons))[keep], np.repeat(rows, len(horizons))[keep],
-                np.full(int(keep.sum()), origin), np.tile(horizons, len(rows))[keep], np.zeros(0), names,
+                x[keep],
+                panel.y[np.ix_(rows, target)].reshape(-1)[keep],
+                mean[keep],
+                np.repeat(base.scatter[rows], len(horizons))[keep],
+                np.repeat(rows, len(horizons))[keep],
+                np.full(int(keep.sum()), origin),
+                np.tile(horizons, len(rows))[keep],
+                names,
             )
-        )  # fmt: skip
+        )
     if not parts:
         return None
-    stacked = {
-        f: np.concatenate([getattr(p, f) for p in parts])
-        for f in ("x", "y", "base", "scatter", "series", "origin", "horizon", "zero")
-    }
+    stacked = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _ARRAYS}
     return _Rows(**stacked, names=names)
 
 
-def _boost(rows: _Rows, settings: Settings, seed: int, threads: int | None, held_out: _Rows | None = None) -> tuple[tuple[str, ...], int]:
+def _boost(
+    rows: _Rows, settings: Settings, seed: int, threads: int | None, held_out: _Rows | None = None
+) -> tuple[tuple[str, ...], int]:
     """Models as text, and their rounds; with held-out rows, the rounds after which their loss no longer falls."""
     lgb = _lightgbm()
 
@@ -417,20 +498,37 @@ def _boost(rows: _Rows, settings: Settings, seed: int, threads: int | None, held
         names = [f"f{i}" for i in range(part.x.shape[1])]
         start = np.zeros(len(ratio))
         return lgb.Dataset(
-            part.x, ratio, weight=weight / weight.mean(), init_score=start, feature_name=names, reference=reference, free_raw_data=False,
+            part.x,
+            ratio,
+            weight=weight / weight.mean(),
+            init_score=start,
+            feature_name=names,
+            reference=reference,
+            free_raw_data=False,
             params={"max_bin": 127, "verbosity": -1},
-        )  # fmt: skip
+        )
 
     learning = data(rows)
     judged = [data(held_out, learning)] if held_out is not None else None
     texts, rounds = [], settings.trees
     for i in range(settings.models):
         parameters = {
-            "objective": "poisson", "learning_rate": settings.learning_rate, "num_leaves": settings.leaves,
-            "min_data_in_leaf": min(settings.min_leaf, max(20, len(rows.y) // 50)), "feature_fraction": 0.5, "bagging_fraction": 0.6,
-            "bagging_freq": 1, "lambda_l2": 5.0, "max_bin": 127, "seed": seed * 1000 + i + 1, "deterministic": True,
-            "force_row_wise": True, "num_threads": threads or 2, "verbosity": -1, "boost_from_average": False,
-        }  # fmt: skip
+            "objective": "poisson",
+            "learning_rate": settings.learning_rate,
+            "num_leaves": settings.leaves,
+            "min_data_in_leaf": min(settings.min_leaf, max(20, len(rows.y) // 50)),
+            "feature_fraction": 0.5,
+            "bagging_fraction": 0.6,
+            "bagging_freq": 1,
+            "lambda_l2": 5.0,
+            "max_bin": 127,
+            "seed": seed * 1000 + i + 1,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": threads or 2,
+            "verbosity": -1,
+            "boost_from_average": False,
+        }
         stop = [lgb.early_stopping(30, verbose=False)] if judged else None
         model = lgb.train(parameters, learning, settings.trees, valid_sets=judged, callbacks=stop)
         if judged:
@@ -468,7 +566,9 @@ def _variance_features(mean: np.ndarray, scatter: np.ndarray, horizon: np.ndarra
     return np.stack([np.ones(mean.shape), np.log(scatter), np.log(mean / scatter), np.log(horizon)], -1)
 
 
-def _fit_variance(y: np.ndarray, mean: np.ndarray, scatter: np.ndarray, horizon: np.ndarray, use: np.ndarray) -> tuple[float, ...]:
+def _fit_variance(
+    y: np.ndarray, mean: np.ndarray, scatter: np.ndarray, horizon: np.ndarray, use: np.ndarray
+) -> tuple[float, ...]:
     """Gamma regression with log link of squared errors over the mean (iteratively reweighted least squares)."""
     prior = np.array([0.0, 1.0, 0.0, 0.0])
     if use.sum() < 30:
@@ -486,11 +586,17 @@ def _fit_variance(y: np.ndarray, mean: np.ndarray, scatter: np.ndarray, horizon:
         b = b + step
         if np.abs(step).max() < 1e-8:
             break
-    return tuple(map(float, b))
+    return tuple(float(v) for v in np.round(b, 9))
 
 
 def _fit_excess(
-    y: np.ndarray, mean: np.ndarray, scatter: np.ndarray, horizon: np.ndarray, use: np.ndarray, prior: np.ndarray, most: int = 15_000
+    y: np.ndarray,
+    mean: np.ndarray,
+    scatter: np.ndarray,
+    horizon: np.ndarray,
+    use: np.ndarray,
+    prior: np.ndarray,
+    most: int = 15_000,
 ) -> tuple[float, ...]:
     """Maximum likelihood of the negative binomial whose variance is mean * (1 + exp(coefficients . x)).
 
@@ -509,8 +615,14 @@ def _fit_excess(
         eta = np.clip(x @ b, -8, 8)
         excess = np.exp(eta)
         size = mean / excess
-        value = special.gammaln(y + size) - special.gammaln(size) - size * np.log1p(excess) + y * (eta - np.log1p(excess))
-        slope = -size * (special.digamma(y + size) - special.digamma(size) - np.log1p(excess)) - mean / (1 + excess) + y / (1 + excess)
+        value = (
+            special.gammaln(y + size) - special.gammaln(size) - size * np.log1p(excess) + y * (eta - np.log1p(excess))
+        )
+        slope = (
+            -size * (special.digamma(y + size) - special.digamma(size) - np.log1p(excess))
+            - mean / (1 + excess)
+            + y / (1 + excess)
+        )
         lean = np.array([1.0, 20.0, 20.0, 20.0])
         return float(-value.sum() + (lean * (b - prior) ** 2).sum()), -(slope @ x) + 2 * lean * (b - prior)
 
@@ -534,7 +646,19 @@ def _calibrated(model: FittedModel, panel: Panel, rows: _Rows | None, raw: np.nd
     from scipy import special
 
     assert rows is not None
-    mean = rows.base * np.exp(model.weight * raw)
+    from_all = rows.base * np.exp(model.weight * raw)
+    # A period that surprised all series alike (a peak seen for the first time) says little about the periods to come:
+    # such periods count for less, so that one does not widen or shift every later forecast.
+    period = rows.origin + rows.horizon
+    luck = np.log(
+        (np.bincount(period, rows.y / rows.scatter).clip(0) + 5.0)
+        / (np.bincount(period, from_all / rows.scatter) + 5.0)
+    )
+    middle = float(np.median(luck[np.unique(period)]))
+    keep = np.random.default_rng(54321).random(len(period)) < 1.0 / (1.0 + ((luck[period] - middle) / 0.15) ** 2)
+    keep |= ~kinds(panel)[0][rows.series]
+    rows = _Rows(**{f: getattr(rows, f)[keep] for f in _ARRAYS}, names=rows.names)
+    mean = from_all[keep]
     counts = kinds(panel)[0][rows.series]
     model = replace(
         model,
@@ -578,20 +702,26 @@ def randomized_transform(y: np.ndarray, mean: np.ndarray, variance: np.ndarray, 
 def _dependence(z: np.ndarray, rows: _Rows) -> Dependence:
     """Moments of the held-out normal scores: along the horizon within a series, and across series within a period."""
     z = (z - z.mean()) / max(z.std(), 1e-9)
-    table = pl.DataFrame({"s": rows.series, "o": rows.origin, "h": rows.horizon, "z": z}).sort("s", "o", "h")
-    near, far = [], []
+    # Plain numpy: sums in a fixed order, so that the same inputs give the same bytes.
+    span = int(rows.horizon.max()) + 8
+    cell = rows.origin * span + rows.horizon
+    key = rows.series * (int(cell.max()) + span) + cell
+    order = np.argsort(key, kind="stable")
+    key, scores = key[order], z[order]
+    near: list[float] = []
+    far: list[float] = []
     for lag in (1, 2, 3, 4):
-        pair = table.join(table.with_columns(h=pl.col("h") - lag), on=["s", "o", "h"], suffix="_next")
-        if pair.height >= 50:
-            (near if lag == 1 else far).append(float((pair["z"] * pair["z_next"]).mean()))  # type: ignore[arg-type]
+        place = np.minimum(np.searchsorted(key, key + lag), len(key) - 1)
+        found = key[place] == key + lag
+        if found.sum() >= 50:
+            (near if lag == 1 else far).append(float((scores[found] * scores[place[found]]).mean()))
     lasting = float(np.clip(np.mean(far), 0.0, 0.9)) if far else 0.1
     first = float(np.clip(near[0], lasting, 0.95)) if near else max(lasting, 0.2)
-    cell = table.group_by("o", "h").agg(pl.col("z").mean().alias("m"), pl.len().alias("k")).filter(pl.col("k") >= 5)
-    common = 0.0
-    if cell.height >= 3:
-        weight = cell["k"].to_numpy().astype(float)
-        common = float(np.clip(np.average(cell["m"].to_numpy() ** 2 - 1.0 / weight, weights=weight), 0.0, 0.8))
-    return Dependence(lasting, (first - lasting) / max(1e-9, 1 - lasting), common)
+    count, total = np.bincount(cell), np.bincount(cell, z)
+    weight, mean = count[count >= 5].astype(float), total[count >= 5] / count[count >= 5]
+    common = float(np.clip(np.average(mean**2 - 1.0 / weight, weights=weight), 0.0, 0.8)) if len(weight) >= 3 else 0.0
+    fading = (first - lasting) / max(1e-9, 1 - lasting)
+    return Dependence(round(lasting, 6), round(fading, 6), round(common, 6))
 
 
 def kinds(panel: Panel) -> tuple[np.ndarray, np.ndarray]:
@@ -603,7 +733,7 @@ def kinds(panel: Panel) -> tuple[np.ndarray, np.ndarray]:
         whole = np.where(seen, whole, whole[seen].mean() > 0.5)
         if whole[seen].mean() < 0.5:  # a few whole-numbered series among measured ones are a coincidence
             whole = np.zeros(len(whole), bool)
-    return whole & ~negative, negative
+    return np.asarray(whole & ~negative), np.asarray(negative)
 
 
 def _constant(panel: Panel) -> np.ndarray:
@@ -614,10 +744,17 @@ def _constant(panel: Panel) -> np.ndarray:
 
 def _some(panel: Panel, rows: np.ndarray) -> Panel:
     return Panel(
-        panel.ids[rows], panel.calendar, panel.start, panel.y[rows], panel.observed[rows], panel.in_stock[rows], panel.first[rows],
-        {k: v[rows] for k, v in panel.known.items()}, {k: (v[0], v[1][rows]) for k, v in panel.groups.items()},
+        panel.ids[rows],
+        panel.calendar,
+        panel.start,
+        panel.y[rows],
+        panel.observed[rows],
+        panel.in_stock[rows],
+        panel.first[rows],
+        {k: v[rows] for k, v in panel.known.items()},
+        {k: (v[0], v[1][rows]) for k, v in panel.groups.items()},
         {k: v[rows] for k, v in panel.numeric.items()},
-    )  # fmt: skip
+    )
 
 
 def _checked_horizon(horizon: int) -> int:

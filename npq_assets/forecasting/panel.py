@@ -58,9 +58,17 @@ class Panel:
     def until(self, columns: int) -> Panel:
         """The same panel as it was after its first `columns` periods (views, no copies); covariates stay known."""
         return Panel(
-            self.ids, self.calendar, self.start, self.y[:, :columns], self.observed[:, :columns],
-            self.in_stock[:, :columns], self.first, self.known, self.groups, self.numeric,
-        )  # fmt: skip
+            self.ids,
+            self.calendar,
+            self.start,
+            self.y[:, :columns],
+            self.observed[:, :columns],
+            self.in_stock[:, :columns],
+            self.first,
+            self.known,
+            self.groups,
+            self.numeric,
+        )
 
 
 def as_polars(frame: Frame, what: str) -> pl.DataFrame:
@@ -167,7 +175,8 @@ def build(
     if bad.any():
         where = int(np.argmax(bad))
         raise NpqError(
-            f"history: y of {table['unique_id'][where]} on {table['ds'][where]} is {values[where]} ({int(bad.sum())} such rows); "
+            f"history: y of {table['unique_id'][where]} on {table['ds'][where]} is {values[where]} "
+            f"({int(bad.sum())} such rows); "
             "leave the row out if demand is unknown"
         )
     y[row, column] = np.nan_to_num(values)
@@ -182,9 +191,19 @@ def build(
 
 
 def _covariates(
-    table: pl.DataFrame, row: np.ndarray, column: np.ndarray, names: list[str], future: Frame | None, calendar: Calendar,
-    freq: str, lookup: pl.DataFrame, n: int, length: int, horizon: int, start: int,
-) -> dict[str, np.ndarray]:  # fmt: skip
+    table: pl.DataFrame,
+    row: np.ndarray,
+    column: np.ndarray,
+    names: list[str],
+    future: Frame | None,
+    calendar: Calendar,
+    freq: str,
+    lookup: pl.DataFrame,
+    n: int,
+    length: int,
+    horizon: int,
+    start: int,
+) -> dict[str, np.ndarray]:
     ahead = None
     if future is not None:
         keys = ["ds"] if "unique_id" not in as_polars(future, "future").columns else ["unique_id", "ds"]
@@ -193,8 +212,6 @@ def _covariates(
         names = list(dict.fromkeys([*names, *[c for c in ahead.columns if c not in {"unique_id", "ds", "y"}]]))
     known: dict[str, np.ndarray] = {}
     for name in names:
-        if name not in table.columns and ahead is not None and "unique_id" in ahead.columns:
-            pass
         values = np.full((n, length + horizon), np.nan, np.float32)
         text: dict[str, float] | None = None
         if name in table.columns:

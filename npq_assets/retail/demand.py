@@ -20,7 +20,7 @@ from npq_assets.settings import Home, Period
 from npq_assets.storage import fingerprint
 from npq_assets.version import code_version
 
-RETRAIN_PERIODS = {"day": 7, "week": 1}
+RETRAIN_PERIODS = {"day": 14, "week": 1}
 _KEYS = ["unique_id", "site_id", "product_id", "family", "period_start", "quantity", "in_stock"]
 _MONDAY = date(2000, 1, 3)
 
