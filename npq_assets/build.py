@@ -32,11 +32,11 @@ def build_defs(home: Home | None = None, resources: Mapping[str, Any] | None = N
         resources: Replace resources by name, as tests do.
     """
     warehouse = {domain: domain_models(domain) for domain in DOMAINS}
-    systems = [definition for system in SYSTEMS.values() for definition in system.assets()]
-    checks = [check for system in SYSTEMS.values() for check in system.checks()]
+    systems = [definition for system in SYSTEMS.values() for definition in system.system_assets()]
+    checks = [check for system in SYSTEMS.values() for check in system.system_checks()]
     assets: list[Any] = [spec for domain in DOMAINS for spec in landing_specs(domain)]
     assets += [raw_assets(domain) for domain in DOMAINS]
-    decided = [key for system in SYSTEMS.values() for key in system.decisions()]
+    decided = [key for system in SYSTEMS.values() for key in system.system_decisions()]
     evaluated = [key for definition in systems for key in definition.keys if key.path[0] == "evaluation"]
     assets += [*warehouse.values(), *systems, ledger_asset(decided), report_asset([LEDGER_KEY, *sorted(evaluated)])]
     assets.append(docs_asset(sorted(key for models in warehouse.values() for key in models.keys)))

@@ -21,7 +21,9 @@ def land(home: Home, name: str, **columns: list[object]) -> None:
     full = frame.with_columns(
         pl.lit(None, kind).alias(column) for column, kind in table.schema.items() if column not in frame.columns
     )
-    write_parquet(full.select(pl.col(c).cast(k) for c, k in table.schema.items()), home.raw_table(table.domain, table.name))
+    write_parquet(
+        full.select(pl.col(c).cast(k) for c, k in table.schema.items()), home.raw_table(table.domain, table.name)
+    )
 
 
 def test_dates_on_one_weekday_are_weeks() -> None:
@@ -58,7 +60,15 @@ def test_stock_counted_at_an_opening_is_decided_that_day(tmp_path: Path) -> None
 def test_other_systems_have_days_too(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
     left = datetime(2024, 5, 2, 9, tzinfo=timezone.utc)
-    land(home, "logistics.trips", delivery_id=["d"], vehicle_id=["v"], departed_at=[left], promised_at=[left], arrived_at=[left])
+    land(
+        home,
+        "logistics.trips",
+        delivery_id=["d"],
+        vehicle_id=["v"],
+        departed_at=[left],
+        promised_at=[left],
+        arrived_at=[left],
+    )
     assert latest_as_of(home) == date(2024, 5, 3)
 
 

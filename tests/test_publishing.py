@@ -36,7 +36,10 @@ def orders(**changes: object) -> pl.DataFrame:
 def test_written_columns_are_the_contracts(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
     place = write_decisions(home, ORDERS, DAY, orders())
-    assert place == tmp_path.resolve() / "decisions/retail/replenishment_orders/as_of=2024-04-15/replenishment_orders.parquet"
+    assert (
+        place
+        == tmp_path.resolve() / "decisions/retail/replenishment_orders/as_of=2024-04-15/replenishment_orders.parquet"
+    )
     assert read_decisions(home, ORDERS, DAY).schema == pl.Schema(ORDERS.schema)
     assert "'=because" in place.with_suffix(".csv").read_text(encoding="utf-8-sig")
 

@@ -127,7 +127,7 @@ def fit(panel: Panel, seasons: tuple[tuple[int, int], ...], tuning: Tuning) -> B
 def _profile(
     panel: Panel, level: np.ndarray, scatter: np.ndarray, fade: np.ndarray, count: int, width: int, tuning: Tuning
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Seasonal index of all series together (count) and of each (n, count): all, then groups, coarse first, then series."""
+    """Seasonal index of all series together (count) and of each (n, count): all, groups, series."""
     amount = np.maximum(_cycles(fade * panel.y * panel.observed / scatter[:, None], panel.start, count, width), 0.0)
     expected = np.maximum(_cycles(fade * level * panel.observed / scatter[:, None], panel.start, count, width), 0.0)
     whole = (amount.sum((0, 1)) + tuning.pool_all) / (expected.sum((0, 1)) + tuning.pool_all)

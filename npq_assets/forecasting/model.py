@@ -4,7 +4,7 @@
 model is trained weekly and asked daily. It knows no series by name: new items need no retraining. Orders and costs do
 not belong here.
 
-Method: the mean is baseline * exp(f(x)), f fitted by LightGBM under a Poisson likelihood whose weight is demand over its
+Method: the mean is baseline * exp(f(x)), f boosted under a Poisson likelihood whose weight is demand over its
 scatter (quasi-Poisson, McCullagh & Nelder 1989, ch. 9). Spread is a log-linear variance fitted to time-ordered held-out
 errors, for counts by the likelihood of the negative binomial. The shape is conformal: held-out probability transforms
 recalibrate the levels (Kuleshov et al. 2018).
@@ -33,6 +33,7 @@ from npq_assets.storage import write_json, write_text
 _LEVELS = np.concatenate([[0.0, 0.002, 0.005], np.linspace(0.01, 0.99, 99), [0.995, 0.998, 1.0]])
 _MEAN_BINS = np.array([0.5, 1.5, 5.0])
 _MIN_ROWS = 400
+_MIN_SALES = 20
 
 
 @dataclass(frozen=True)
@@ -375,10 +376,13 @@ def train_panel(
     reach = min(horizon, max(1, held))
     split = length - held
     learn = _rows(panel, seasons, settings, _spaced(first_origin, split, settings, n, reach), reach, split, rng)
-    if learn is None or len(learn.y) < _MIN_ROWS:
+    if learn is None or len(learn.y) < _MIN_ROWS or (learn.y > 0).sum() < _MIN_SALES:
         count = 0 if learn is None else len(learn.y)
         test = _rows(panel, seasons, settings, np.arange(split, length), reach, length, rng)
-        model = replace(empty, reason=f"{count} training rows are too few for a model (at least {_MIN_ROWS})")
+        model = replace(
+            empty,
+            reason=f"{count} training rows: fewer than {_MIN_ROWS}, or than {_MIN_SALES} with demand",
+        )
         return (
             _calibrated(model, panel, test, np.zeros(0 if test is None else len(test.y)))
             if test is not None and len(test.y) >= 30
@@ -403,7 +407,8 @@ def train_panel(
     if weight == 0.0:
         return replace(model, reason="the simple method had the lower held-out loss")
     everything = _rows(panel, seasons, settings, _spaced(first_origin, length, settings, n, reach), reach, length, rng)
-    assert everything is not None
+    if everything is None or (everything.y > 0).sum() < _MIN_SALES:
+        return replace(model, weight=0.0, reason="too little demand for a model")
     return replace(model, boosters=_boost(everything, replace(settings, trees=trees), seed, threads)[0])
 
 

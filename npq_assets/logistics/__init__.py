@@ -8,16 +8,16 @@ from __future__ import annotations
 import dagster as dg
 
 
-def assets() -> list[dg.AssetsDefinition]:
+def system_assets() -> list[dg.AssetsDefinition]:
     """The system's own assets behind its marts."""
     return []
 
 
-def checks() -> list[dg.AssetChecksDefinition]:
+def system_checks() -> list[dg.AssetChecksDefinition]:
     """The checks of those assets."""
     return []
 
 
-def decisions() -> list[dg.AssetKey]:
+def system_decisions() -> list[dg.AssetKey]:
     """Keys of its decision tables, which the ledger accounts for."""
     return []

@@ -146,6 +146,8 @@ class _Curves:
     least: Array
     best: Array
     need: Array
+    holding: Array
+    shortage: Array
     messages: list[tuple[str, float, str]]
 
     @property
@@ -165,18 +167,17 @@ class _Curves:
             for i in (~(values.is_finite() & (values >= 0)).fill_null(False)).arg_true():
                 name = f"{items['product_id'][i]} at {items['site_id'][i]}"
                 messages.append((f"{column} of {name}", 0.0, f"{column} of {name} is {values[i]}; 0 assumed"))
-        curves = cls(problem, pack, least, np.zeros(len(pack)), need, messages)
+        rates = _finite(items, "holding_cost"), _finite(items, "shortage_cost")
+        curves = cls(problem, pack, least, np.zeros(len(pack)), need, *rates, messages)
         curves.best = curves._cheapest()
         return curves
 
     def cost(self, packs: Array, rows: NDArray[np.int64] | None = None) -> Array:
         rows = np.arange(self.n) if rows is None else rows
-        p = self.problem
-        return (
-            InventoryCost.of(_finite(p.items, "holding_cost")[rows], _finite(p.items, "shortage_cost")[rows])
-            .value(p.x[rows] + (packs * self.pack[rows])[:, None], p.d[rows])
-            .mean(axis=1)
-        )
+        available = self.problem.x[rows] + (packs * self.pack[rows])[:, None]
+        prices = InventoryCost.of(self.holding[rows], self.shortage[rows])
+        expected: Array = prices.value(available, self.problem.d[rows]).mean(axis=1)
+        return expected
 
     def _cheapest(self) -> Array:
         """The newsvendor: the critical-ratio quantile of what is missing, on the pack grid, against not ordering."""
@@ -206,7 +207,8 @@ class _Curves:
         return np.unique(points[(points >= 0) & (points <= self.best[i])])
 
     def words(self, i: int, packs: float, cut_by: str = "") -> str:
-        ratio = float(np.broadcast_to(self.problem.cost.critical_ratio, (self.n,))[i])
+        rates = self.holding[i] + self.shortage[i]
+        ratio = float(self.shortage[i] / rates) if rates > 0 else 0.0
         if cut_by:
             return f"{self.best[i] * self.pack[i]:g} would pay, {packs * self.pack[i]:g} ordered: {cut_by} is short"
         if packs == 0:
@@ -246,9 +248,9 @@ class _Group:
         """Minimum orders that alone exceed a limit: ordering none keeps it, raising it by the amount would not be needed."""
         found = []
         items = curves.problem.items
-        for position, i in enumerate(self.rows):
+        for position, i in enumerate(self.rows.tolist()):
             over = self.use[:, position] * curves.least[i] - self.amounts
-            if curves.best[i] > 0 and (over > _TOLERANCE).any():
+            if curves.least[i] > 1 and curves.best[i] > 0 and (over > _TOLERANCE).any():
                 short = float(over.max())
                 name = f"{items['product_id'][i]} at {items['site_id'][i]}"
                 saving = float(
@@ -266,7 +268,9 @@ class _Group:
 
 
 def _groups(problem: ReplenishmentProblem) -> list[_Group]:
-    items = problem.items.with_row_index("row")
+    items = problem.items.with_row_index("row").with_columns(
+        pl.col("supplier_id").cast(pl.String), pl.col("arrives_on").cast(pl.Date)
+    )
     limits = problem.limits.filter(pl.col("max_quantity").is_not_null() | pl.col("max_spend").is_not_null())
     joined = items.join(limits, on=_GROUP, how="inner").sort(*_GROUP, "row")
     pack, cost = _Curves.of(problem).pack if joined.height else np.zeros(0), _finite(problem.items, "unit_cost")
@@ -421,7 +425,6 @@ def _integer(
             mip_max_nodes=params.nodes,
             time_limit=params.seconds,
             mip_rel_gap=params.gap / 10,
-            threads=1,
         )
     except cp.SolverError:
         return None

@@ -98,11 +98,15 @@ def expected_cost(problem: StochasticProblem, orders: Array) -> float:
     total = 0.0
     net = problem.net
     for t in range(net.shape[2]):
-        total += float(cost.value(np.repeat(cumulative[:, t, None], net.shape[1], axis=1), net[:, :, t]).mean(axis=1).sum())
+        total += float(
+            cost.value(np.repeat(cumulative[:, t, None], net.shape[1], axis=1), net[:, :, t]).mean(axis=1).sum()
+        )
     return total
 
 
-def solve(problem: StochasticProblem, *, tolerance: float = 1e-6, seconds: float = 120.0, rounds: int = 40) -> StochasticResult:
+def solve(
+    problem: StochasticProblem, *, tolerance: float = 1e-6, seconds: float = 120.0, rounds: int = 40
+) -> StochasticResult:
     """The cheapest orders within the capacities, with a proven bound.
 
     Args:
@@ -118,7 +122,11 @@ def solve(problem: StochasticProblem, *, tolerance: float = 1e-6, seconds: float
     started = time.monotonic()
     curves = _Curves(problem)
     n, periods = curves.shape
-    grid = _everything(curves) if n * periods * curves.scenarios <= _SMALL else _near(curves, _prices(problem, seconds / 4))
+    grid = (
+        _everything(curves)
+        if n * periods * curves.scenarios <= _SMALL
+        else _near(curves, _prices(problem, seconds / 4))
+    )
     best, best_cost, bound, worth = np.zeros(curves.shape), np.inf, -np.inf, np.zeros(periods)
     count = 0
     while count < rounds and (left := seconds - (time.monotonic() - started)) > 0:
@@ -140,9 +148,7 @@ def solve(problem: StochasticProblem, *, tolerance: float = 1e-6, seconds: float
         grid = np.sort(np.concatenate([*kept, *near], axis=2), axis=2)
     orders = np.maximum(np.diff(best, axis=1, prepend=0.0), 0.0)
     status = "optimal" if best_cost - bound <= tolerance * max(1.0, abs(best_cost)) else "feasible"
-    return StochasticResult(
-        orders, best_cost, min(bound, best_cost), worth, status, count, time.monotonic() - started
-    )
+    return StochasticResult(orders, best_cost, min(bound, best_cost), worth, status, count, time.monotonic() - started)
 
 
 _SMALL = 1_000_000
@@ -188,9 +194,13 @@ def _check(problem: StochasticProblem) -> None:
         ("use", use, (n,)),
     ):
         if np.shape(values) != shape:
-            raise NpqError(f"{name} has shape {np.shape(values)}; {shape} expected for {n} products and {periods} periods")
+            raise NpqError(
+                f"{name} has shape {np.shape(values)}; {shape} expected for {n} products and {periods} periods"
+            )
         if np.isnan(values).any() or (np.asarray(values) < 0).any():
-            raise NpqError(f"{name} holds a negative number or none at position {int(np.argmax(~(np.asarray(values) >= 0)))}")
+            raise NpqError(
+                f"{name} holds a negative number or none at position {int(np.argmax(~(np.asarray(values) >= 0)))}"
+            )
     if not np.isfinite(problem.demand).all():
         raise NpqError("demand holds numbers that are not finite")
 
@@ -277,7 +287,10 @@ def _prices(problem: StochasticProblem, seconds: float) -> Array:
         problem.demand[chosen], problem.on_hand[chosen], problem.holding_cost[chosen], problem.shortage_cost[chosen],
         problem.capacity * share, use[chosen],
     )  # fmt: skip
-    return solve(sample, tolerance=1e-3, seconds=seconds, rounds=1).worth
+    curves = _Curves(sample)
+    program = _Program(sample, curves, _everything(curves))
+    program.solve(seconds)
+    return program.worth
 
 
 class _Program:
@@ -321,12 +334,14 @@ class _Program:
             constraints.append((gather @ ordered) @ step <= self._problem.capacity[limited])
         program = cp.Problem(cp.Minimize(self._slope @ step), constraints)
         try:
-            program.solve(solver=cp.HIGHS, time_limit=max(seconds, 1.0), threads=2)
+            program.solve(solver=cp.HIGHS, time_limit=max(seconds, 1.0))
         except cp.SolverError:
             return False
         if program.status != cp.OPTIMAL:
             return False
-        self.cumulative = np.maximum.accumulate((total @ np.clip(step.value, 0, self._width)).reshape(n, periods), axis=1)
+        self.cumulative = np.maximum.accumulate(
+            (total @ np.clip(step.value, 0, self._width)).reshape(n, periods), axis=1
+        )
         self.backing.ravel()[later] = np.maximum(constraints[0].dual_value, 0.0)
         if limited:
             self.worth[limited] = np.maximum(constraints[1].dual_value, 0.0)

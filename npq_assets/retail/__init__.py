@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 
-def assets() -> list[Any]:
+def system_assets() -> list[Any]:
     """The system's own assets behind its marts."""
     from npq_assets.retail.assets import demand_forecast, outbox, replenishment_orders, replenishment_plan
     from npq_assets.warehouse.assets import evaluation_models
@@ -18,14 +18,14 @@ def assets() -> list[Any]:
     return [demand_forecast, replenishment_plan, replenishment_orders, outbox, evaluation_models("retail")]
 
 
-def checks() -> list[dg.AssetChecksDefinition]:
+def system_checks() -> list[dg.AssetChecksDefinition]:
     """The checks of those assets."""
     from npq_assets.retail.assets import plan_checks
 
     return [plan_checks]
 
 
-def decisions() -> list[dg.AssetKey]:
+def system_decisions() -> list[dg.AssetKey]:
     """Keys of its decision tables, which the ledger accounts for."""
     from npq_assets.retail.assets import ORDERS_KEY
 

@@ -61,8 +61,10 @@ def forecast_demand(inputs: RetailInputs, home: Home | None = None) -> DemandFor
     last = inputs.history["period_start"].max()
     assert isinstance(last, date)
     stale = (known_before(inputs.as_of, inputs.period) - last).days // inputs.days
-    horizon = stale + int(inputs.items["lead_time_periods"].max() or 0) + 1  # type: ignore[call-overload]
-    model = _model(home, inputs, learned, int(inputs.items["lead_time_periods"].max() or 0) + 1)  # type: ignore[call-overload]
+    # An order's leftovers matter until the next order that knows of them arrives: a second lead time.
+    reach = 2 * int(inputs.items["lead_time_periods"].max() or 0) + 1  # type: ignore[call-overload]
+    horizon = stale + reach
+    model = _model(home, inputs, learned, reach)
     predicted = model.predict(
         _engine_history(inputs.history),
         horizon,

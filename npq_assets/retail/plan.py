@@ -13,7 +13,7 @@ import polars as pl
 
 from npq_assets.evaluation.ledger import decision_id
 from npq_assets.evaluation.policies import OrderUpTo, arrivals_by_step
-from npq_assets.optimization.inventory import project_stock
+from npq_assets.optimization.inventory import carrying_periods, project_stock
 from npq_assets.optimization.replenishment import Params, ReplenishmentProblem, price, solve
 from npq_assets.optimization.result import Result
 from npq_assets.retail.demand import DemandForecast
@@ -43,12 +43,17 @@ def problem_of(inputs: RetailInputs, forecast: DemandForecast) -> ReplenishmentP
     lead = items["lead_time_periods"].to_numpy().astype(int)
     arrivals = arrivals_by_step(inputs, int(lead.max(initial=0)) + 1)
     stock, demand = project_stock(items["on_hand"].to_numpy(), arrivals, forecast.scenarios, lead)
-    arrives_on = [inputs.as_of + timedelta(days=int(periods) * inputs.days) for periods in lead]
+    # A unit left over is paid for until an order that knows of it can arrive: that is its price here, in the naive rule's
+    # expected cost and in the ledger.
+    periods = carrying_periods(
+        stock, forecast.scenarios, lead, items["holding_cost"].to_numpy(), items["shortage_cost"].to_numpy()
+    )
+    arrives_on = [inputs.as_of + timedelta(days=int(count) * inputs.days) for count in lead]
     return ReplenishmentProblem(
         items=items.select(
             "site_id",
             "product_id",
-            "holding_cost",
+            pl.col("holding_cost") * pl.Series(periods),
             "shortage_cost",
             "unit_cost",
             "pack_size",
@@ -76,6 +81,10 @@ def plan_orders(inputs: RetailInputs, forecast: DemandForecast) -> Replenishment
         "shortage_cost",
         "pack_size",
         "min_order",
+    )
+    items = items.with_columns(
+        (problem.items["holding_cost"] / items["holding_cost"]).fill_nan(1.0).alias("carrying_periods"),
+        problem.items["holding_cost"],
     )
     orders = items.join(result.plan, on=["site_id", "product_id"], how="left").join(
         naive.rename({"quantity": "naive_quantity"}), on=["site_id", "product_id"], how="left"

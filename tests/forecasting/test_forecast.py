@@ -232,6 +232,16 @@ def test_zeros_and_constants_say_so():
     assert (frame["q0.5"].tail(2) == 4).all()
 
 
+@pytest.mark.parametrize("last", [119, 10])
+def test_a_single_sale_among_zeros_is_no_training_set(last):
+    values = np.zeros((6, 120))
+    values[2, last] = 1.0
+    frame = forecast(weekly(values, step=1), 3, "D")
+    assert_sane(frame)
+    assert (frame["method"] != "lightgbm").all()
+    assert frame["mean"].max() < 1.0
+
+
 def test_gaps_are_unknown_not_zero(history):
     rng = np.random.default_rng(1)
     holes = history.filter(pl.Series(rng.random(history.height) > 0.3) | (pl.col("ds") == pl.col("ds").max()))

@@ -84,7 +84,9 @@ def test_one_content_in_many_spellings(home: Home, content: str) -> None:
 @pytest.mark.parametrize("zipped", [False, True])
 def test_chinese_names_in_any_encoding(home: Home, encoding: str, zipped: bool) -> None:
     content = "product_id,name,family,unit_cost\n0012,高山绿茶,茶叶,12.5\n".encode(encoding)
-    land(home, "common.products", "产品.csv.gz" if zipped else "产品.csv", gzip.compress(content) if zipped else content)
+    land(
+        home, "common.products", "产品.csv.gz" if zipped else "产品.csv", gzip.compress(content) if zipped else content
+    )
     assert take(home, "common.products").accepted == 1
     row = raw(home, "common.products").row(0, named=True)
     assert (row["product_id"], row["name"], row["family"]) == ("0012", "高山绿茶", "茶叶")

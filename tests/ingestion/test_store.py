@@ -19,7 +19,9 @@ BOTH = [LANDING["common.products"], LANDING["common.sites"], *SALES]
 def tree(folder: Path) -> dict[str, str]:
     """Content of every file below a folder."""
     return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
     }
 
 
@@ -87,8 +89,20 @@ def test_a_row_comes_back_when_its_product_lands(home: Home) -> None:
 
 
 def test_a_correction_that_leads_nowhere_does_not_supersede(home: Home) -> None:
-    land(home, "manufacturing.customer_orders", "1.csv", "order_id,product_id,quantity,ordered_on,due_on\no,p,1,2024-04-01,2024-04-09\n", mtime=1)
-    land(home, "manufacturing.customer_orders", "2.csv", "order_id,product_id,quantity,ordered_on,due_on\no,x,2,2024-04-01,2024-04-09\n", mtime=2)
+    land(
+        home,
+        "manufacturing.customer_orders",
+        "1.csv",
+        "order_id,product_id,quantity,ordered_on,due_on\no,p,1,2024-04-01,2024-04-09\n",
+        mtime=1,
+    )
+    land(
+        home,
+        "manufacturing.customer_orders",
+        "2.csv",
+        "order_id,product_id,quantity,ordered_on,due_on\no,x,2,2024-04-01,2024-04-09\n",
+        mtime=2,
+    )
     land(home, "common.products", "p.csv", "product_id,name,family,unit_cost\np,P,f,1\n")
     tables = [LANDING["common.products"], LANDING["manufacturing.customer_orders"]]
     balance = ingest(home, tables)["manufacturing.customer_orders"]

@@ -1,0 +1,43 @@
+"""A small company decided once, shared by the tests of the whole graph."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from npq_assets.settings import Home
+
+
+@dataclass(frozen=True)
+class Company:
+    """A home with a decided day."""
+
+    home: Home
+    as_of: date
+
+
+@pytest.fixture(scope="session")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Company:
+    """The sample company at a tenth of its size, the whole graph run as of its next day. Tests must not change it."""
+    from npq_assets.company.landing import write_sample
+    from npq_assets.deciding import Decider
+
+    home = Home.at(tmp_path_factory.mktemp("company") / "home")
+    summary = write_sample(home.landing, scale=0.1, days=200, seed=5)
+    Decider(home).decide(summary.as_of)
+    return Company(home, summary.as_of)
+
+
+@pytest.fixture
+def copied(company: Company, tmp_path: Path) -> Callable[[], Company]:
+    """A copy of the company that a test may change."""
+
+    def copy() -> Company:
+        root = tmp_path / "copy"
+        shutil.copytree(company.home.root, root, ignore=shutil.ignore_patterns(".lock"), copy_function=shutil.copy2)
+        return Company(Home.at(root), company.as_of)
+
+    return copy
