@@ -73,7 +73,7 @@ def _jobs() -> dict[str, UnresolvedAssetJobDefinition]:
             for part in ("common", domain)
             for layer in ("raw", "staging", "intermediate", "marts", "forecast", "plan", "decisions", "evaluation")
         ]
-        selection = chosen[0]
+        selection: dg.AssetSelection = chosen[0]
         for more in chosen[1:]:
             selection = selection | more
         selections[domain] = (

@@ -32,7 +32,7 @@ def home_lock(home: Home) -> FileLock:
     return FileLock(str(home.lock), is_singleton=True, thread_local=False)
 
 
-class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class HomeResource(dg.ConfigurableResource):
     """The company's home folder, locked for as long as a run (or, with other executors, a step) works on it.
 
     Attributes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import polars as pl
 
@@ -132,16 +133,16 @@ class Table:
         return pl.DataFrame(schema=self.schema)
 
 
-def key(name: str, description: str, kind: Kind = Kind.ID, **more: object) -> Column:
+def key(name: str, description: str, kind: Kind = Kind.ID, **more: Any) -> Column:
     """A required key column."""
-    return Column(name, kind, description, key=True, **more)  # type: ignore[arg-type]
+    return Column(name, kind, description, key=True, **more)
 
 
-def required(name: str, kind: Kind, description: str, **more: object) -> Column:
+def required(name: str, kind: Kind, description: str, **more: Any) -> Column:
     """A required column outside the key."""
-    return Column(name, kind, description, **more)  # type: ignore[arg-type]
+    return Column(name, kind, description, **more)
 
 
-def optional(name: str, kind: Kind, description: str, **more: object) -> Column:
+def optional(name: str, kind: Kind, description: str, **more: Any) -> Column:
     """A column that files may leave out or leave empty."""
-    return Column(name, kind, description, required=False, **more)  # type: ignore[arg-type]
+    return Column(name, kind, description, required=False, **more)

@@ -1,9 +1,11 @@
 """Landing tables of the logistics system."""
 
+from typing import Any
+
 from npq_assets.contracts.base import Kind, Table, key, optional, required
 
-_SITE = {"references": "common.sites"}
-_VEHICLE = {"references": "logistics.vehicles"}
+_SITE: dict[str, Any] = {"references": "common.sites"}
+_VEHICLE: dict[str, Any] = {"references": "logistics.vehicles"}
 
 TABLES = (
     Table(

@@ -1,10 +1,12 @@
 """Landing tables of the retail system."""
 
+from typing import Any
+
 from npq_assets.contracts.base import Kind, Table, key, optional, required
 
-_SITE = {"references": "common.sites"}
-_PRODUCT = {"references": "common.products"}
-_CUSTOMER = {"references": "retail.customers"}
+_SITE: dict[str, Any] = {"references": "common.sites"}
+_PRODUCT: dict[str, Any] = {"references": "common.products"}
+_CUSTOMER: dict[str, Any] = {"references": "retail.customers"}
 
 TABLES = (
     Table(

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import polars as pl
@@ -240,7 +240,7 @@ class FunctionPolicy:
     """
 
     name: str
-    function: Callable[[RetailView], object]
+    function: Callable[[RetailView], Any]
 
     def orders(self, view: RetailView) -> pl.DataFrame:
         """The function's orders.

@@ -170,7 +170,7 @@ def replay(
         totals = {}
         for name, policy in policies.items():
             costs = live.run(policy, on_hand, coming)
-            totals[name] = float(costs["holding"].sum() + costs["lost_sales"].sum())
+            totals[name] = float(costs["holding"].sum()) + float(costs["lost_sales"].sum())
             rows.append(costs.with_columns(pl.lit(name).alias("policy"), pl.lit(opening).alias("window")))
         floor = live.run(None, on_hand, coming)
         rows.append(floor.with_columns(pl.lit(FLOOR).alias("policy"), pl.lit(opening).alias("window")))

@@ -38,7 +38,7 @@ class LandedFile:
 def landing_files(landing: Path, warn: Callable[[str], None] | None = None) -> list[LandedFile]:
     """All files of known tables, oldest first; what is passed over is told to `warn`, except temporary names."""
     warn = warn or (lambda _: None)
-    found = []
+    found: list[LandedFile] = []
     if not landing.is_dir():
         return found
     for folder, folders, names in os.walk(landing, followlinks=True):

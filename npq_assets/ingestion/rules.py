@@ -5,6 +5,8 @@ Types, ranges, choices, empty keys; rules between rows and tables (same keys, fo
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from npq_assets.contracts import Column, Kind, Table
@@ -138,7 +140,7 @@ def _timestamp(text: pl.Expr) -> pl.Expr:
 def _reason(column: Column) -> pl.Expr:
     name, text, value = column.name, pl.col(f"__text_{column.name}"), pl.col(column.name)
     shown = text.str.slice(0, 60)
-    reason = pl.when(text.str.len_chars() > _LONGEST).then(pl.lit(f"{name} is longer than {_LONGEST} characters"))
+    reason: Any = pl.when(text.str.len_chars() > _LONGEST).then(pl.lit(f"{name} is longer than {_LONGEST} characters"))
     if column.required:
         reason = reason.when(text.is_null()).then(pl.lit(f"{name} is empty"))
     if column.kind in _EXPECTED:
@@ -157,4 +159,5 @@ def _reason(column: Column) -> pl.Expr:
         reason = reason.when(text.is_not_null() & ~value.is_in(list(column.choices))).then(
             pl.format("{} '{}' is not one of {}", pl.lit(name), shown, pl.lit(", ".join(column.choices)))
         )
-    return reason
+    expression: pl.Expr = reason
+    return expression

@@ -34,7 +34,7 @@ def landing_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
         graph = context.repository_def.asset_graph if context.repository_def else None
         keys = sorted(
             (raw | (raw.downstream() & job.selection)).resolve(graph) if graph else raw.resolve([]),
-            key=lambda key: key.path,
+            key=lambda key: tuple(key.path),
         )
         return dg.SensorResult(
             run_requests=[

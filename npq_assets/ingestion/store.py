@@ -189,7 +189,7 @@ def _take_file(places: Places, table: Table, registry: Registry, file: LandedFil
         digest = _hash(file.path)
         after = file.path.stat()
     except OSError as error:
-        digest, after = hashlib.sha256(f"{file.name}:{identity}".encode()).hexdigest()[:24], None
+        digest = hashlib.sha256(f"{file.name}:{identity}".encode()).hexdigest()[:24]
         known = Content(digest, file.name, unreadable=f"cannot be opened ({error.strerror}); allow reading it")
         if all(content.hash != digest for content in registry.contents):
             registry.contents.append(known)

@@ -340,7 +340,7 @@ class _Program:
         if program.status != cp.OPTIMAL:
             return False
         self.cumulative = np.maximum.accumulate(
-            (total @ np.clip(step.value, 0, self._width)).reshape(n, periods), axis=1
+            (total @ np.clip(np.asarray(step.value), 0, self._width)).reshape(n, periods), axis=1
         )
         self.backing.ravel()[later] = np.maximum(constraints[0].dual_value, 0.0)
         if limited:

@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 
 from npq_assets.orchestration import AS_OF, RETRY, HomeResource, as_of_of
+from npq_assets.reporting.report import ReportData, build_report
 from npq_assets.settings import Home
 from npq_assets.storage import write_text
 
@@ -30,8 +31,6 @@ def report_asset(parents: list[dg.AssetKey]) -> dg.AssetsDefinition:
     )
     def decision_report(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
         """Writes the page of the partition's day."""
-        from npq_assets.reporting.report import build_report
-
         day = as_of_of(context)
         page = home.home.report(day)
         write_text(build_report(gather(home.home, day)), page)
@@ -40,10 +39,9 @@ def report_asset(parents: list[dg.AssetKey]) -> dg.AssetsDefinition:
     return decision_report
 
 
-def gather(home: Home, day: date) -> object:
+def gather(home: Home, day: date) -> ReportData:
     """Reads what a day's page shows; see `report.ReportData`."""
     from npq_assets.ingestion import balances
-    from npq_assets.reporting.report import ReportData
     from npq_assets.retail.output import load_plan, read_summary
     from npq_assets.retail.showing import decisions_shown, fans, limits_shown, relaxation_shown
 

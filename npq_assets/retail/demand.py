@@ -62,7 +62,7 @@ def forecast_demand(inputs: RetailInputs, home: Home | None = None) -> DemandFor
     assert isinstance(last, date)
     stale = (known_before(inputs.as_of, inputs.period) - last).days // inputs.days
     # An order's leftovers matter until the next order that knows of them arrives: a second lead time.
-    reach = 2 * int(inputs.items["lead_time_periods"].max() or 0) + 1  # type: ignore[call-overload]
+    reach = 2 * max(inputs.items["lead_time_periods"].to_list(), default=0) + 1
     horizon = stale + reach
     model = _model(home, inputs, learned, reach)
     predicted = model.predict(

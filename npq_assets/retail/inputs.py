@@ -113,7 +113,8 @@ def read_inputs(home: Home, as_of: date) -> RetailInputs:
         NpqError: The marts do not exist, or hold no sales or no supply terms known by then.
     """
     period = period_of(home)
-    terms, notes = _mart(home, "retail", "supply_terms"), []
+    notes: list[str] = []
+    terms = _mart(home, "retail", "supply_terms")
     if terms.is_empty():
         raise NpqError("retail.supply_terms: no rows accepted, so no order can be priced; land lead times and costs")
     sites = _mart(home, "common", "sites").select("site_id", "kind", "region").sort("site_id")

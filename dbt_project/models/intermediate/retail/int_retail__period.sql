@@ -14,11 +14,11 @@ shape as (
 final as (
     select
         {% if var('period') in ('day', 'week') %}
-        '{{ var('period') }}' as period,
-        {{ 7 if var('period') == 'week' else 1 }} as days,
+            '{{ var('period') }}' as period,
+            {{ 7 if var('period') == 'week' else 1 }} as days,
         {% else %}
-        case when dates >= 2 and weekdays = 1 then 'week' else 'day' end as period,
-        case when dates >= 2 and weekdays = 1 then 7 else 1 end as days,
+            case when dates >= 2 and weekdays = 1 then 'week' else 'day' end as period,
+            case when dates >= 2 and weekdays = 1 then 7 else 1 end as days,
         {% endif %}
         first_period,
         last_period

@@ -30,7 +30,7 @@ ranked as (
         units,
         revenue,
         case when mean_quantity > 0 then sd_quantity / mean_quantity end as variation,
-        sum(revenue) over (order by revenue desc, product_id) - revenue as revenue_before,
+        sum(revenue) over (order by revenue desc, product_id asc) - revenue as revenue_before,
         sum(revenue) over () as revenue_total
     from totals
 ),

@@ -1,0 +1,104 @@
+"""The models on data small enough to know the answer, and on none at all; and dbt's own unit tests."""
+
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from npq_assets.contracts import LANDING
+from npq_assets.settings import Home
+from npq_assets.storage import write_parquet
+from npq_assets.warehouse import dbt
+from npq_assets.warehouse.assets import exported
+
+D = date
+
+
+def raw(home: Home, **tables: list[dict[str, object]]) -> None:
+    """Writes raw tables, the named ones with rows."""
+    for name, table in LANDING.items():
+        rows = tables.get(name.replace(".", "__"), [])
+        schema = {**table.schema, "source_file": pl.String(), "source_line": pl.Int64()}
+        frame = pl.DataFrame(rows, schema=schema) if rows else pl.DataFrame(schema=schema)
+        write_parquet(frame, home.raw_table(table.domain, table.name))
+
+
+def build(home: Home, *selection: str) -> None:
+    dbt.Invocation(home, ("build",), selection).run()
+    nodes = [node for node in dbt.manifest()["nodes"].values() if node["resource_type"] == "model"]
+    if not selection:
+        dbt.export_marts(home, exported(nodes))
+
+
+def test_a_home_without_rows_builds_and_passes_its_tests(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    raw(home)
+    results = [e for e in dbt.Invocation(home, ("build",)).stream() if e["info"]["name"] == "LogTestResult"]
+    assert results and {e["data"]["status"] for e in results} == {"pass"}
+
+
+def test_demand_of_a_small_store(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    pair = {"site_id": "s", "product_id": "p"}
+    raw(
+        home,
+        retail__sales=[
+            {"sold_on": D(2024, 4, 1), **pair, "quantity": 2.0},
+            {"sold_on": D(2024, 4, 5), **pair, "quantity": 3.0, "promotion": True},
+            {"sold_on": D(2024, 4, 6), "site_id": "s", "product_id": "q", "quantity": 1.0},
+        ],
+        retail__availability=[{"sold_on": D(2024, 4, 3), **pair, "in_stock": False}],
+        common__products=[{"product_id": "p", "name": "P", "family": "f", "unit_cost": 1.0}],
+    )
+    build(home)
+    demand = pl.read_parquet(home.mart("retail", "demand")).sort("product_id", "period_start")
+    p = demand.filter(pl.col("product_id") == "p")
+    assert p["period_start"].to_list() == [D(2024, 4, day) for day in range(1, 7)]
+    assert p["quantity"].to_list() == [2, 0, 0, 0, 3, 0]
+    assert p["in_stock"].to_list() == [True, True, False, True, True, True]
+    assert p["family"].unique().to_list() == ["f"]
+    assert demand.filter(pl.col("product_id") == "q")["quantity"].to_list() == [1]
+
+
+def test_one_parse_serves_any_home(tmp_path: Path) -> None:
+    for name, quantity in (("one", 1.0), ("two", 2.0)):
+        home = Home.at(tmp_path / name)
+        raw(home, retail__sales=[{"sold_on": D(2024, 4, 1), "site_id": "s", "product_id": "p", "quantity": quantity}])
+        build(home)
+    found = [pl.read_parquet(Home.at(tmp_path / n).mart("retail", "demand"))["quantity"][0] for n in ("one", "two")]
+    assert found == [1.0, 2.0]
+
+
+def test_the_warehouse_is_free_after_a_build(tmp_path: Path) -> None:
+    import duckdb
+
+    home = Home.at(tmp_path)
+    raw(home)
+    build(home, "fqn:npq.staging.common")
+    with duckdb.connect(str(home.warehouse)) as connection:
+        assert connection.execute("select count(*) from staging.stg_common__products").fetchone() == (0,)
+
+
+def test_a_model_that_cannot_be_built_is_named(tmp_path: Path) -> None:
+    from npq_assets.errors import RunError
+
+    home = Home.at(tmp_path)
+    raw(home)
+    home.raw_table("retail", "sales").unlink()
+    with pytest.raises(RunError, match="stg_retail__sales"):
+        build(home, "fqn:npq.staging.retail")
+
+
+def test_dbt_unit_tests_pass(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    raw(home)
+    build(home)
+    events = list(dbt.Invocation(home, ("test",), ("test_type:unit",)).stream())
+    results = {
+        e["data"]["node_info"]["unique_id"]: e["data"]["status"]
+        for e in events
+        if e["info"]["name"] == "LogTestResult" or e["info"]["name"] == "LogUnitTestResult"
+    }
+    done = [e for e in events if e["info"]["name"] == "StatsLine"]
+    assert done and done[-1]["data"]["stats"]["pass"] == 8, results
