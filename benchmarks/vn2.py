@@ -227,7 +227,7 @@ def play(challenge: Challenge, start: int, home: Path, until: int | None = None)
                 pl.col("Product").alias("product"),
                 pl.lit(start - 1 + turn).alias("week"),
                 pl.Series("qty", order),
-            )  # fmt: skip
+            )
         )
         if column < len(challenge.mondays):
             game.live(order)

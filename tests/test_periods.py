@@ -1,6 +1,6 @@
 """What a period is, and which day is decided next."""
 
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -59,7 +59,7 @@ def test_stock_counted_at_an_opening_is_decided_that_day(tmp_path: Path) -> None
 
 def test_other_systems_have_days_too(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
-    left = datetime(2024, 5, 2, 9, tzinfo=timezone.utc)
+    left = datetime(2024, 5, 2, 9, tzinfo=UTC)
     land(
         home,
         "logistics.trips",

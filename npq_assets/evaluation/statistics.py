@@ -65,10 +65,11 @@ def paired_difference(ours: ArrayLike, theirs: ArrayLike, clusters: ArrayLike, c
     _, group = np.unique(names, return_inverse=True)
     sums = np.bincount(group, weights=a - b) if len(a) else np.zeros(0)
     count, total = len(sums), float(sums.sum())
-    if count > 1:
-        half = float(stats.t.ppf(0.5 + confidence / 2, count - 1) * sums.std(ddof=1) * np.sqrt(count))
-    else:
-        half = float("inf")
+    half = (
+        float(stats.t.ppf(0.5 + confidence / 2, count - 1) * sums.std(ddof=1) * np.sqrt(count))
+        if count > 1
+        else float("inf")
+    )
     base = float(b.sum())
     scale = base if base > 0 else float("nan")
     return Difference(

@@ -42,7 +42,7 @@ def report_asset(parents: list[dg.AssetKey]) -> dg.AssetsDefinition:
 def gather(home: Home, day: date) -> ReportData:
     """Reads what a day's page shows; see `report.ReportData`."""
     from npq_assets.ingestion import balances
-    from npq_assets.retail.output import load_plan, read_summary
+    from npq_assets.retail.output import load_plan, load_skipped, read_summary
     from npq_assets.retail.showing import decisions_shown, fans, limits_shown, relaxation_shown
 
     plan = load_plan(home, day)
@@ -59,7 +59,7 @@ def gather(home: Home, day: date) -> ReportData:
         limits=limits_shown(home, day) if plan else pl.DataFrame(),
         relaxation=relaxation_shown(home, day) if plan else [],
         quality=_quality(balances(home)),
-        skipped=[str(line) for line in facts.get("skipped", [])],
+        skipped=[str(line) for line in facts.get("skipped", []) or [load_skipped(home, day)] if line],
         history=_mart(home, "decision_costs", "decided_at", day),
         accuracy=_mart(home, "forecast_accuracy", "as_of", day),
         trace={

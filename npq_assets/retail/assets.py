@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 
 from npq_assets.contracts import DECISIONS
+from npq_assets.errors import Unavailable
 from npq_assets.orchestration import AS_OF, DAILY_FRESHNESS, RETRY, HomeResource, as_of_of, preview
 from npq_assets.publishing import publisher_of, read_decisions, write_decisions
 from npq_assets.version import code_version
@@ -32,6 +33,10 @@ INPUTS = [
 OWNERS = ["team:retail"]
 
 
+def _skipped(reason: str) -> dg.MaterializeResult[None]:
+    return dg.MaterializeResult(metadata={"skipped": reason, "dagster/row_count": 0})
+
+
 @dg.asset(
     key=FORECAST_KEY,
     deps=INPUTS,
@@ -48,11 +53,16 @@ def demand_forecast(context: dg.AssetExecutionContext, home: HomeResource) -> dg
     from npq_assets.reporting.plots import forecast_plot
     from npq_assets.retail.demand import forecast_demand
     from npq_assets.retail.inputs import read_inputs
-    from npq_assets.retail.output import load_forecast, save_forecast
+    from npq_assets.retail.output import load_forecast, save_forecast, save_skipped
     from npq_assets.storage import fingerprint
 
     day = as_of_of(context)
-    inputs = read_inputs(home.home, day)
+    try:
+        inputs = read_inputs(home.home, day)
+    except Unavailable as reason:
+        save_skipped(home.home, day, str(reason))
+        context.log.warning(f"No orders as of {day}: {reason}")
+        return _skipped(str(reason))
     wanted = fingerprint(inputs.snapshot, code_version())
     forecast = load_forecast(home.home, day, wanted)
     stored = forecast is not None
@@ -90,11 +100,13 @@ def replenishment_plan(context: dg.AssetExecutionContext, home: HomeResource) ->
     """Solves the day's replenishment problem, or reads the plan of the same inputs."""
     from npq_assets.reporting.plots import cost_plot
     from npq_assets.retail.inputs import read_inputs
-    from npq_assets.retail.output import load_forecast, load_plan, save_plan
+    from npq_assets.retail.output import load_forecast, load_plan, load_skipped, save_plan
     from npq_assets.retail.plan import plan_orders
     from npq_assets.storage import fingerprint
 
     day = as_of_of(context)
+    if (reason := load_skipped(home.home, day)) is not None:
+        return _skipped(reason)
     inputs = read_inputs(home.home, day)
     forecast = load_forecast(home.home, day)
     if forecast is None:
@@ -134,9 +146,11 @@ def replenishment_plan(context: dg.AssetExecutionContext, home: HomeResource) ->
 )
 def replenishment_orders(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
     """Writes the plan's orders in the columns of the contract."""
-    from npq_assets.retail.output import load_plan
+    from npq_assets.retail.output import load_plan, load_skipped
 
     day = as_of_of(context)
+    if (reason := load_skipped(home.home, day)) is not None:
+        return _skipped(reason)
     plan = load_plan(home.home, day)
     if plan is None:
         raise dg.Failure(f"no plan as of {day}; materialize {PLAN_KEY.to_user_string()} first")
@@ -191,14 +205,16 @@ def outbox(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Material
 )
 def plan_checks(context: dg.AssetCheckExecutionContext, home: HomeResource) -> Iterable[dg.AssetCheckResult]:
     """What must hold of a plan before anybody acts on it."""
-    from npq_assets.retail.checks import judge_plan
+    from npq_assets.retail.checks import judge_plan, nothing_to_judge
     from npq_assets.retail.inputs import read_inputs
-    from npq_assets.retail.output import load_plan
+    from npq_assets.retail.output import load_plan, load_skipped
 
     day = as_of_of(context)
-    plan = load_plan(home.home, day)
-    inputs = read_inputs(home.home, day)
-    verdicts = judge_plan(plan[0] if plan else None, inputs)
+    if (reason := load_skipped(home.home, day)) is not None:
+        verdicts = nothing_to_judge(reason)
+    else:
+        plan = load_plan(home.home, day)
+        verdicts = judge_plan(plan[0] if plan else None, read_inputs(home.home, day))
     for verdict in verdicts:
         yield dg.AssetCheckResult(
             asset_key=PLAN_KEY,

@@ -21,13 +21,18 @@ class Verdict:
     detail: str
 
 
+_CHECKS = ("complete", "packs", "bound", "limits", "beats_naive")
+
+
+def nothing_to_judge(reason: str) -> list[Verdict]:
+    """The verdicts of a day for which nothing could be decided."""
+    return [Verdict(name, True, name != "beats_naive", f"nothing was decided: {reason}") for name in _CHECKS]
+
+
 def judge_plan(orders: pl.DataFrame | None, inputs: RetailInputs) -> list[Verdict]:
     """Judges the orders of a day against the inputs they were made from."""
     if orders is None:
-        return [
-            Verdict(name, False, name != "beats_naive", "there is no plan")
-            for name in ("complete", "packs", "bound", "limits", "beats_naive")
-        ]
+        return [Verdict(name, False, name != "beats_naive", "there is no plan") for name in _CHECKS]
     return [_complete(orders, inputs), _packs(orders, inputs), _bound(orders), _limits(orders, inputs), _naive(orders)]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from npq_assets.errors import NpqError
+from npq_assets.errors import NpqError, Unavailable
 from npq_assets.periods import DAYS, known_before, period_of
 from npq_assets.retail.covariates import with_covariates
 from npq_assets.settings import Home, Period, Settings
@@ -110,13 +110,14 @@ def read_inputs(home: Home, as_of: date) -> RetailInputs:
     """Reads the retail marts as they were known before `as_of` opened.
 
     Raises:
-        NpqError: The marts do not exist, or hold no sales or no supply terms known by then.
+        Unavailable: There are no sales or no supply terms known by then.
+        NpqError: The marts do not exist.
     """
     period = period_of(home)
     notes: list[str] = []
     terms = _mart(home, "retail", "supply_terms")
     if terms.is_empty():
-        raise NpqError("retail.supply_terms: no rows accepted, so no order can be priced; land lead times and costs")
+        raise Unavailable("retail.supply_terms: no rows accepted, so no order can be priced; land lead times and costs")
     sites = _mart(home, "common", "sites").select("site_id", "kind", "region").sort("site_id")
     promotions = _mart(home, "retail", "promotions").select("product_id", "starts_on", "ends_on", "discount").unique()
     promotions = promotions.sort("product_id", "starts_on", "ends_on", "discount")
@@ -125,7 +126,7 @@ def read_inputs(home: Home, as_of: date) -> RetailInputs:
     )
     history = _history(home, as_of, period)
     if history.is_empty():
-        raise NpqError(f"retail.sales: no period had ended before {as_of}; land sales or choose a later --as-of")
+        raise Unavailable(f"retail.sales: no period had ended before {as_of}; land sales or choose a later --as-of")
     items = _items(home, terms, history)
     items, arrivals = _stock(home, items, history, as_of, period, notes)
     limits = (

@@ -33,6 +33,7 @@ def save_forecast(home: Home, as_of: date, forecast: DemandForecast, inputs_hash
     """Writes quantiles and scenarios; the JSON beside them last, so that it vouches for the rest."""
     folder = forecast_folder(home, as_of)
     write_parquet(forecast.frame.with_columns(pl.lit(as_of).alias("as_of")), folder / "forecast.parquet")
+    (plan_folder(home, as_of) / "skipped.json").unlink(missing_ok=True)
     n, samples, horizon = forecast.scenarios.shape
     flat = pl.DataFrame(
         {"values": forecast.scenarios.astype(np.float32).reshape(n, samples * horizon)},
@@ -48,6 +49,19 @@ def save_forecast(home: Home, as_of: date, forecast: DemandForecast, inputs_hash
         },
         folder / "forecast.json",
     )
+
+
+def save_skipped(home: Home, as_of: date, reason: str) -> None:
+    """Notes why nothing was decided for a day, and withdraws what was planned for it before."""
+    for stale in (forecast_folder(home, as_of) / "forecast.json", plan_folder(home, as_of) / "plan.json"):
+        stale.unlink(missing_ok=True)
+    write_json({"reason": reason}, plan_folder(home, as_of) / "skipped.json")
+
+
+def load_skipped(home: Home, as_of: date) -> str | None:
+    """Why nothing was decided for a day; None if something was, or nobody tried."""
+    facts = _read_json(plan_folder(home, as_of) / "skipped.json")
+    return str(facts["reason"]) if facts else None
 
 
 def load_forecast(home: Home, as_of: date, inputs_hash: str | None = None) -> DemandForecast | None:

@@ -19,7 +19,15 @@ def orders(**changes: object) -> pl.DataFrame:
 
 
 def actual(**changes: object) -> pl.DataFrame:
-    row = {"site_id": "s", "product_id": "p", "arrives_on": DAY, "available": 9.0, "received": 6.0, "demand": 8.0, "known": True}
+    row = {
+        "site_id": "s",
+        "product_id": "p",
+        "arrives_on": DAY,
+        "available": 9.0,
+        "received": 6.0,
+        "demand": 8.0,
+        "known": True,
+    }
     return pl.DataFrame([{**row, **changes}])
 
 
@@ -36,9 +44,20 @@ def test_unknown_demand_settles_nothing() -> None:
 
 def test_settled_rows_stay_settled() -> None:
     decisions = pl.DataFrame(
-        [{"decision_id": "d", "as_of": DAY, "expected_cost": 2.0, "naive_expected_cost": 3.0, "lower_bound": 1.5, "input_snapshot": "x"}]
+        [
+            {
+                "decision_id": "d",
+                "as_of": DAY,
+                "expected_cost": 2.0,
+                "naive_expected_cost": 3.0,
+                "lower_bound": 1.5,
+                "input_snapshot": "x",
+            }
+        ]
     )
-    ledger = ledger_rows("retail", "replenishment_orders", decisions, {"solver": "a", "status": "b", "model_version": "m"})
+    ledger = ledger_rows(
+        "retail", "replenishment_orders", decisions, {"solver": "a", "status": "b", "model_version": "m"}
+    )
     assert ledger["gap"][0] == pytest.approx(0.25)
     filled = settle(ledger, realized(orders(), actual()))
     assert filled["realized_cost"][0] == 0.5

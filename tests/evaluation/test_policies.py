@@ -85,7 +85,15 @@ def test_days_follow_the_weekday() -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "pack", "least", "units"),
-    [(0.0, 6, 0, 0), (0.1, 6, 0, 6), (6.1, 6, 0, 12), (3.4, 1, 0, 3), (3.0, 1, 10, 0), (6.0, 1, 10, 10), (13.0, 6, 20, 18 + 6)],
+    [
+        (0.0, 6, 0, 0),
+        (0.1, 6, 0, 6),
+        (6.1, 6, 0, 12),
+        (3.4, 1, 0, 3),
+        (3.0, 1, 10, 0),
+        (6.0, 1, 10, 10),
+        (13.0, 6, 20, 18 + 6),
+    ],
 )
 def test_orders_are_whole_packs_above_the_minimum(wanted: float, pack: float, least: float, units: float) -> None:
     assert whole_packs(np.array([wanted]), np.array([pack]), np.array([least]))[0] == units

@@ -103,7 +103,9 @@ def test_what_came_later_changes_no_earlier_window() -> None:
 
 def test_unknown_demand_is_not_charged() -> None:
     flags = [True] * 15 + [False] * 2
-    row = replay(past([4.0] * 17, in_stock=flags), {"naive": Always(0.0)}, windows=1, periods=2).costs.row(0, named=True)
+    row = replay(past([4.0] * 17, in_stock=flags), {"naive": Always(0.0)}, windows=1, periods=2).costs.row(
+        0, named=True
+    )
     assert (row["holding"], row["lost_sales"], row["demand"]) == (0.0, 0.0, 0.0)
 
 
@@ -122,7 +124,9 @@ def test_too_short_a_past_is_refused() -> None:
 
 
 def test_results_read_as_text_and_json() -> None:
-    result = replay(past([4.0 + k % 3 for k in range(50)]), {"naive": OrderUpTo(), "mine": Always(5.0)}, windows=2, periods=4)
+    result = replay(
+        past([4.0 + k % 3 for k in range(50)]), {"naive": OrderUpTo(), "mine": Always(5.0)}, windows=2, periods=4
+    )
     text = result.as_text()
     assert "mine against naive" in text and FLOOR in text
     assert set(result.as_json()["policies"]) == {"naive", "mine", FLOOR}

@@ -121,7 +121,9 @@ def test_outcomes_are_settled_when_they_land(copied: Callable[[], Company]) -> N
     assert settled.height == soon.height
     plan = load_plan(company.home, company.as_of)
     assert plan is not None
-    row = settled.join(plan[0].select("decision_id", "holding_cost", "shortage_cost"), on="decision_id").row(0, named=True)
+    row = settled.join(plan[0].select("decision_id", "holding_cost", "shortage_cost"), on="decision_id").row(
+        0, named=True
+    )
     over = 5 + row["quantity"] - 3
     expected = row["holding_cost"] * over if over > 0 else -row["shortage_cost"] * over
     assert row["realized_cost"] == pytest.approx(expected)

@@ -1,7 +1,7 @@
 """What a value may look like, and what is said when it does not: read from files as they land."""
 
 import gzip
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -135,7 +135,7 @@ def test_a_broken_row_is_quarantined_with_its_line(home: Home, row: str, reason:
 def test_timestamps_are_kept_in_utc(home: Home, text: str, moment: datetime) -> None:
     land(home, "manufacturing.machine_errors", "a.csv", f"occurred_at,machine_id,error_code\n{text},m,e\n")
     assert take(home, "manufacturing.machine_errors").accepted == 1
-    assert raw(home, "manufacturing.machine_errors")["occurred_at"][0] == moment.replace(tzinfo=timezone.utc)
+    assert raw(home, "manufacturing.machine_errors")["occurred_at"][0] == moment.replace(tzinfo=UTC)
 
 
 def test_parquet_with_its_own_types(home: Home) -> None:
