@@ -147,10 +147,20 @@ def _delimiter(line: str) -> str:
 
 def _header(line: str, table: Table) -> Header:
     delimiter = _delimiter(line)
-    fields = next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
+    fields = _fields(line.rstrip("\r\n"), delimiter)
+    if fields is None:
+        raise Unreadable("has a first line that cannot be split into column names; end lines with a line feed")
     names = tuple(name.strip().strip("\ufeff").lower() for name in fields)
     check_header(names, table)
     return Header(names, delimiter)
+
+
+def _fields(line: str, delimiter: str) -> list[str] | None:
+    """One line split by itself; None if the csv module cannot."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return None
 
 
 def check_header(names: tuple[str, ...], table: Table) -> None:
@@ -296,8 +306,8 @@ class _Rows:
                     if line.count('"') % 2:
                         yield start + offset, line.rstrip("\r\n"), "has a quote that is never closed", [""] * n
                     else:
-                        alone = next(csv.reader([line], delimiter=header.delimiter), [])
-                        yield from self._row(start + offset, line, alone, n)
+                        alone = _fields(line.rstrip("\r\n"), header.delimiter)
+                        yield from self._row(start + offset, line, alone or [], n)
             else:
                 yield from self._row(start, "".join(taken), fields or [], n)
 

@@ -225,18 +225,22 @@ def _parse(places: Places, table: Table, content: Content, file: LandedFile) -> 
     reasons: Counter[str] = Counter()
     try:
         comma = decimal_comma(file.path)
-        with replacing(good_place) as good_file, replacing(bad_place) as bad_file:
-            with _Writer(good_file) as good_writer, _Writer(bad_file) as bad_writer:
-                for rows in read_rows(file.path, table):
-                    good, bad = judge(rows, table, comma=comma)
-                    content.landed += rows.height
-                    content.accepted += good.height
-                    good_writer.write(good.with_columns(_key_hash(table)))
-                    if bad.height:
-                        bad_writer.write(bad)
-                        reasons.update(_kind_of(reason) for reason in bad[REASON])
-                good_writer.write(_no_good(table))
-                bad_writer.write(_NO_BAD)
+        with (
+            replacing(good_place) as good_file,
+            replacing(bad_place) as bad_file,
+            _Writer(good_file) as good_writer,
+            _Writer(bad_file) as bad_writer,
+        ):
+            for rows in read_rows(file.path, table):
+                good, bad = judge(rows, table, comma=comma)
+                content.landed += rows.height
+                content.accepted += good.height
+                good_writer.write(good.with_columns(_key_hash(table)))
+                if bad.height:
+                    bad_writer.write(bad)
+                    reasons.update(_kind_of(reason) for reason in bad[REASON])
+            good_writer.write(_no_good(table))
+            bad_writer.write(_NO_BAD)
     except Unreadable as error:
         content.landed = content.accepted = 0
         content.unreadable = str(error)
@@ -417,22 +421,20 @@ class _Verdicts:
     def decide(self) -> None:
         hashes = []
         for index, content in enumerate(self._contents):
-            codes = pl.read_parquet(self._part(content), columns=[HASH])[HASH].to_numpy()
+            columns = pl.read_parquet(self._part(content), columns=[HASH, *self._allowed])
+            codes = columns[HASH].to_numpy()
             keep = np.ones(len(codes), bool)
             if self._allowed and len(codes):
-                self._check_references(index, content, keep)
+                self._check_references(index, content, columns, keep)
             self._keep.append(keep)
-            hashes.append(np.where(keep, codes, np.arange(len(codes), dtype=np.uint64) + np.uint64(index << 40)))
-            # Rows already set aside get a code of their own, so that they neither supersede nor are superseded.
-            hashes[-1] = codes if keep.all() else hashes[-1]
+            hashes.append(codes)
         if hashes:
             self._resolve(hashes)
         self.accepted = int(sum(keep.sum() for keep in self._keep))
 
-    def _check_references(self, index: int, content: Content, keep: NDArray[np.bool_]) -> None:
-        file = pl.scan_parquet(self._part(content))
+    def _check_references(self, index: int, content: Content, columns: pl.DataFrame, keep: NDArray[np.bool_]) -> None:
         for name, (parent, values) in self._allowed.items():
-            column = file.select(name).collect()[name]
+            column = columns[name]
             lost = (column.is_not_null() & ~column.is_in(values.implode())).to_numpy() & keep
             if lost.any():
                 keep &= ~lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import polars as pl
@@ -18,35 +19,64 @@ LEDGER = DECISIONS["all.ledger"]
 _OUTCOME = ["realized_cost", "hindsight_cost", "naive_realized_cost"]
 
 
-def actuals(home: Home, arrivals: pl.DataFrame) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Facts:
+    """What landed of shelves and sales, read once for all days.
+
+    Attributes:
+        days: Days in a period.
+        counts: site_id, product_id, counted_on, on_hand.
+        demand: site_id, product_id, period_start, quantity, in_stock.
+        landed: site_id, product_id, on, landed: units that landed as arriving on a day.
+    """
+
+    days: int
+    counts: pl.DataFrame
+    demand: pl.DataFrame
+    landed: pl.DataFrame
+
+    @classmethod
+    def read(cls, home: Home, since: date) -> Facts:
+        """Reads the marts of a home, from a day on."""
+        return cls(
+            DAYS[period_of(home)],
+            pl.scan_parquet(home.mart("retail", "stock_position"))
+            .filter(pl.col("counted_on") >= since)
+            .select(*PAIR, "counted_on", "on_hand")
+            .collect(),
+            pl.scan_parquet(home.mart("retail", "demand"))
+            .filter(pl.col("period_start") >= since)
+            .select(*PAIR, "period_start", "quantity", "in_stock")
+            .collect(),
+            pl.scan_parquet(home.mart("retail", "open_orders"))
+            .filter(pl.col("arrives_on") >= since)
+            .group_by(*PAIR, pl.col("arrives_on").alias("on"))
+            .agg(pl.col("quantity").sum().alias("landed"))
+            .collect(),
+        )
+
+
+def actuals(facts: Facts, arrivals: pl.DataFrame) -> pl.DataFrame:
     """The shelves at the openings in which orders arrived, and the demand they met.
 
     What was there is the count of that opening plus what landed as arriving then; where no arrival landed, the count of the
     next opening plus what was sold in between. Demand is known where the shelf was never empty.
 
     Args:
-        home: The home.
+        facts: What landed.
         arrivals: site_id, product_id, arrives_on.
 
     Returns:
         Those that have ended and were counted: available, received, demand, known (see `evaluation.ledger.realized`).
     """
-    days = DAYS[period_of(home)]
-    counts = pl.read_parquet(home.mart("retail", "stock_position")).select(*PAIR, "counted_on", "on_hand")
-    demand = pl.read_parquet(home.mart("retail", "demand")).select(*PAIR, "period_start", "quantity", "in_stock")
-    orders = pl.read_parquet(home.mart("retail", "open_orders"))
-    landed = (
-        orders.select(*PAIR, pl.col("arrives_on").alias("on"), "quantity")
-        .group_by(*PAIR, "on")
-        .agg(pl.col("quantity").sum().alias("landed"))
-    )
-    wanted = arrivals.select(*PAIR, "arrives_on").unique()
     rows = (
-        wanted.join(counts.rename({"counted_on": "arrives_on", "on_hand": "before"}), on=[*PAIR, "arrives_on"])
-        .join(demand.rename({"period_start": "arrives_on"}), on=[*PAIR, "arrives_on"])
-        .with_columns((pl.col("arrives_on") + timedelta(days=days)).alias("next"))
-        .join(counts.rename({"counted_on": "next", "on_hand": "after"}), on=[*PAIR, "next"], how="left")
-        .join(landed.rename({"on": "arrives_on"}), on=[*PAIR, "arrives_on"], how="left")
+        arrivals.select(*PAIR, "arrives_on")
+        .unique()
+        .join(facts.counts.rename({"counted_on": "arrives_on", "on_hand": "before"}), on=[*PAIR, "arrives_on"])
+        .join(facts.demand.rename({"period_start": "arrives_on"}), on=[*PAIR, "arrives_on"])
+        .with_columns((pl.col("arrives_on") + timedelta(days=facts.days)).alias("next"))
+        .join(facts.counts.rename({"counted_on": "next", "on_hand": "after"}), on=[*PAIR, "next"], how="left")
+        .join(facts.landed.rename({"on": "arrives_on"}), on=[*PAIR, "arrives_on"], how="left")
     )
     by_balance = pl.col("after") + pl.col("quantity")
     available = pl.coalesce(pl.col("before") + pl.col("landed"), by_balance, pl.col("before"))
@@ -62,18 +92,22 @@ def actuals(home: Home, arrivals: pl.DataFrame) -> pl.DataFrame:
 
 def settle_accounts(home: Home) -> dict[date, int]:
     """Fills in what orders of earlier days did cost, wherever it is known by now; returns settled rows by as-of day."""
-    settled = {}
-    for place in sorted(home.decision_folder(LEDGER.domain, LEDGER.name).glob("as_of=*/*.parquet")):
+    settled: dict[date, int] = {}
+    places = sorted(home.decision_folder(LEDGER.domain, LEDGER.name).glob("as_of=*/*.parquet"))
+    if not places:
+        return settled
+    days = {place: date.fromisoformat(place.parent.name.removeprefix("as_of=")) for place in places}
+    facts = Facts.read(home, min(days.values()))
+    for place, as_of in days.items():
         ledger = pl.read_parquet(place, hive_partitioning=False)
         open_rows = ledger.filter(
             (pl.col("kind") == "replenishment_orders") & pl.any_horizontal(pl.col(c).is_null() for c in _OUTCOME)
         )
-        as_of = date.fromisoformat(place.parent.name.removeprefix("as_of="))
         plan = load_plan(home, as_of) if open_rows.height else None
         if plan is None:
             continue
         orders = plan[0].filter(pl.col("decision_id").is_in(open_rows["decision_id"].to_list()))
-        outcome = realized(orders, actuals(home, orders))
+        outcome = realized(orders, actuals(facts, orders))
         if outcome.height:
             filled = settle(ledger, outcome)
             write_parquet(filled, place)
