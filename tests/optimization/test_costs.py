@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npq_assets.optimization.costs import InventoryCost
-from npq_assets.optimization.inventory import project_stock, step
+from npq_assets.optimization.inventory import carrying_periods, project_stock, step
 
 units = st.lists(st.floats(0, 50), min_size=3, max_size=3).map(np.array)
 
@@ -57,3 +57,16 @@ def test_projection_with_mixed_lead_times() -> None:
 def test_paths_shorter_than_the_lead_time_are_refused() -> None:
     with pytest.raises(ValueError, match="longest lead time needs 4"):
         project_stock([1.0], [[0.0] * 4], np.ones((1, 1, 3)), [3])
+
+
+def test_a_leftover_is_paid_for_until_an_order_that_knows_of_it_arrives() -> None:
+    # Lead time 2; 10 wanted at first, then 1 a period; the newsvendor orders 10 of 10, so nothing is left over.
+    steady = np.array([[[0.0, 0.0, 10.0, 1.0, 1.0]] * 4])
+    x, _ = project_stock([0.0], np.zeros((1, 3)), steady, [2])
+    assert carrying_periods(x, steady, [2], [0.2], [1.0]).tolist() == [1.0]
+    # Half of the scenarios want nothing at all: 10 units lie for all three period-ends.
+    idle = np.array([[[0.0, 0.0, 10.0, 0.0, 0.0]] * 2 + [[0.0, 0.0, 0.0, 0.0, 0.0]] * 2])
+    x, _ = project_stock([0.0], np.zeros((1, 3)), idle, [2])
+    assert carrying_periods(x, idle, [2], [0.2], [1.0]).tolist() == [3.0]
+    # With a lead time of none the next order knows at once.
+    assert carrying_periods(np.zeros((1, 4)), idle[:, :, 2:], [0], [0.2], [1.0]).tolist() == [1.0]
