@@ -157,7 +157,13 @@ def replay(
             f"the sales from {first} to {last} are too short to replay {length} periods after "
             f"{_LEAST_HISTORY[past.period]} to learn from; land more history or give fewer --periods"
         )
-    skipped = () if room >= windows else (f"only {room} of {windows} windows have enough history before them",)
+    skipped: tuple[str, ...] = () if room >= windows else (f"only {room} of {windows} windows have enough history before them",)
+    unknown = float((~known).mean())
+    if unknown > 0.01:
+        skipped += (
+            f"{unknown:.1%} of the periods were out of stock: their demand is unknown and not charged, "
+            "which favours the rule whose stock wrote this history",
+        )
     rows = []
     for window in range(windows - min(windows, room), windows):
         begin = window * length
