@@ -5,6 +5,7 @@ The same jobs that the UI, the sensors and the schedule start; nothing is comput
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -35,36 +36,22 @@ run_monitoring:
 retention:
   sensor:
     purge_after_days: 7
+event_log_storage:
+  module: npq_assets.event_log
+  class: OpenSqliteEventLog
+  config:
+    base_dir: {base_dir}
 """
 
 
 def prepare_instance(home: Home) -> None:
     """Writes the Dagster instance's configuration into the home and points this process at it."""
     folder = home.root / "dagster"
-    configuration = folder / "dagster.yaml"
-    if not configuration.exists():
-        write_text(INSTANCE_YAML, configuration)
+    # Written anew each time: a home may have been moved.
+    base_dir = json.dumps(str(folder / "history" / "runs"), ensure_ascii=False)
+    write_text(INSTANCE_YAML.format(base_dir=base_dir), folder / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ["NPQ_HOME"] = str(home.root)
-
-
-def _write_events_lightly() -> None:
-    """Spares a disk flush for every event: a run writes hundreds, and in WAL mode a crash loses none of the file.
-
-    Only this process's connections to SQLite are concerned, which are Dagster's own.
-    """
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    if not event.contains(Engine, "connect", _relax):
-        event.listen(Engine, "connect", _relax)
-
-
-def _relax(connection: Any, _: Any) -> None:
-    import sqlite3
-
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous = NORMAL")
 
 
 @dataclass(frozen=True)
@@ -96,7 +83,6 @@ class Runner:
 
         from npq_assets.build import build_defs
 
-        _write_events_lightly()
         self._home = home
         self._instance = dg.DagsterInstance.get()
         self._definitions = build_defs(home)

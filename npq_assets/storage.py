@@ -54,9 +54,10 @@ def write_json(content: Any, path: Path) -> None:
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    """Writes `frame` to `path` in one step; the bytes depend on the rows alone."""
-    with replacing(path) as temporary:
-        frame.write_parquet(temporary, compression="zstd", compression_level=1, statistics=True)
+    """Writes `frame` to `path` in one step, leaving an identical file untouched; the bytes depend on the rows alone."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=1, statistics=True)
+    write_bytes(buffer.getvalue(), path)
 
 
 def write_csv_for_people(frame: pl.DataFrame, path: Path) -> None:

@@ -157,7 +157,9 @@ def replay(
             f"the sales from {first} to {last} are too short to replay {length} periods after "
             f"{_LEAST_HISTORY[past.period]} to learn from; land more history or give fewer --periods"
         )
-    skipped: tuple[str, ...] = () if room >= windows else (f"only {room} of {windows} windows have enough history before them",)
+    skipped: tuple[str, ...] = (
+        () if room >= windows else (f"only {room} of {windows} windows have enough history before them",)
+    )
     unknown = float((~known).mean())
     if unknown > 0.01:
         skipped += (

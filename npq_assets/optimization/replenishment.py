@@ -24,6 +24,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from npq_assets.optimization import highs
 from npq_assets.optimization.costs import InventoryCost
 from npq_assets.optimization.result import DUALS, RELAXATION, Result
 
@@ -328,8 +329,7 @@ def _worth(group: _Group, owner: NDArray[np.int64], widths: Array, slopes: Array
     limited = [k for k in range(2) if np.isfinite(group.amounts[k])]
     constraints = [group.use[k][owner] @ order <= group.amounts[k] for k in limited]
     problem = cp.Problem(cp.Minimize(slopes @ order), constraints)
-    problem.solve(solver=cp.HIGHS)
-    if problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
+    if not highs.solve(problem) or order.value is None:
         return np.zeros(2)
     worth = np.zeros(2)
     for k, constraint in zip(limited, constraints, strict=True):
@@ -419,16 +419,8 @@ def _integer(
             some <= cp.multiply(curves.best[rows][floors], placed),
         ]
     problem = cp.Problem(cp.Minimize(slopes @ order), constraints)
-    try:
-        problem.solve(
-            solver=cp.HIGHS,
-            mip_max_nodes=params.nodes,
-            time_limit=params.seconds,
-            mip_rel_gap=params.gap / 10,
-        )
-    except cp.SolverError:
-        return None
-    if order.value is None:
+    found = highs.solve(problem, mip_max_nodes=params.nodes, time_limit=params.seconds, mip_rel_gap=params.gap / 10)
+    if not found or order.value is None:
         return None
     chosen = np.bincount(owner, weights=np.round(order.value), minlength=items).astype(float)
     kept = (group.use @ chosen <= group.amounts + _TOLERANCE * (1 + group._scale())).all()

@@ -32,6 +32,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from npq_assets.errors import NpqError
+from npq_assets.optimization import highs
 from npq_assets.optimization.costs import InventoryCost
 
 Array = NDArray[np.float64]
@@ -177,8 +178,7 @@ def extensive_form(problem: StochasticProblem, **options: Any) -> tuple[float, A
         total = total + cp.sum(cost.expression(wide, net[:, :, t])) / scenarios
     limits = [use @ order[:, t] <= problem.capacity[t] for t in range(periods) if np.isfinite(problem.capacity[t])]
     program = cp.Problem(cp.Minimize(total), limits)
-    program.solve(solver=cp.HIGHS, **options)
-    if program.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
+    if not highs.solve(program, **options) or program.status != cp.OPTIMAL:
         return float("nan"), np.zeros((n, periods))
     return float(program.value), np.asarray(order.value)
 
@@ -333,11 +333,7 @@ class _Program:
             )
             constraints.append((gather @ ordered) @ step <= self._problem.capacity[limited])
         program = cp.Problem(cp.Minimize(self._slope @ step), constraints)
-        try:
-            program.solve(solver=cp.HIGHS, time_limit=max(seconds, 1.0))
-        except cp.SolverError:
-            return False
-        if program.status != cp.OPTIMAL:
+        if not highs.solve(program, time_limit=max(seconds, 1.0)) or program.status != cp.OPTIMAL:
             return False
         self.cumulative = np.maximum.accumulate(
             (total @ np.clip(np.asarray(step.value), 0, self._width)).reshape(n, periods), axis=1
