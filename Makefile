@@ -1,5 +1,5 @@
 # One way to run each thing. Needs Python 3.11 or newer and the package registries, nothing else.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 HOME_DIR ?= .npq
