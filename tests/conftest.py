@@ -7,8 +7,13 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from npq_assets.settings import Home
+
+# Timings belong to benchmarks: a busy machine must not fail a property.
+settings.register_profile("npq", deadline=None)
+settings.load_profile("npq")
 
 
 @dataclass(frozen=True)
