@@ -31,7 +31,11 @@ ROOT = Path(__file__).resolve().parents[1]
 def run_models(home: Home, compiled: Path) -> None:
     """Every model's SQL in dependency order, then the marts as Parquet."""
     manifest = json.loads((ROOT / "dbt_project/target/manifest.json").read_text())
-    models = {key: node for key, node in manifest["nodes"].items() if node["resource_type"] == "model"}
+    models = {
+        key: node
+        for key, node in manifest["nodes"].items()
+        if node["resource_type"] == "model" and node["fqn"][1] != "evaluation"
+    }
     order = TopologicalSorter({key: {p for p in n["depends_on"]["nodes"] if p in models} for key, n in models.items()})
     home.warehouse.parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(home.warehouse)) as connection:
@@ -39,7 +43,7 @@ def run_models(home: Home, compiled: Path) -> None:
         database = connection.execute("select current_database()").fetchone()
         for key in order.static_order():
             node = models[key]
-            sql = next(compiled.rglob(node["path"])).read_text().replace(str(compiled.parents[3]), str(home.root))
+            sql = next(compiled.rglob(node["path"])).read_text().replace(str(compiled.parents[2]), str(home.root))
             kind = "table" if node["config"]["materialized"] == "table" else "view"
             connection.execute(f'create schema if not exists "{node["schema"]}"')
             connection.execute(f'create or replace {kind} "{node["schema"]}"."{node["alias"]}" as {sql}')
