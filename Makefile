@@ -40,7 +40,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/sqlfluff lint dbt_project/models dbt_project/tests --config .sqlfluff
+	$(BIN)/sqlfluff lint dbt_project/models
 
 bench: setup
 	$(BIN)/python -m benchmarks
