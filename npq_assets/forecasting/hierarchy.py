@@ -12,13 +12,15 @@ the closed form of minimum-trace reconciliation written as an update of the bott
 Optimal forecast reconciliation..., JASA 114, 2019; Hollyman, Petropoulos & Tipping, Understanding forecast reconciliation,
 EJOR 294, 2021). Future noise is in both forecasts' errors alike and cancels in a - S b, so W and A hold what is left: with
 e = truth - S b, f = truth - a and d = a - S b, Var(e) - Var(f) = W - A and Var(d) = W + A, level by level, on held-out
-periods. W is a diagonal and a factor a level (series of a group are misjudged together), fitted to these variances.
+periods. W is a diagonal and a factor a level (series of a group are misjudged together), fitted to these variances; A is a
+diagonal and one factor, since one model makes all direct forecasts and its levels do not err independently. How far errors are
+shared and how much of the update is applied is chosen by held-out error over all levels; none of it, if it does not help.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ from npq_assets.forecasting.panel import build as build_panel
 Array = NDArray[np.float64]
 BOTTOM = "series"
 TOTAL = "total"
-_ORIGINS = 4
+_ORIGINS = 5
 _FEW = 3.0  # held-out forecasts that the prior (bottom-up and direct equally good) is worth
 
 
@@ -136,6 +138,8 @@ class Errors:
         shared: Per level, relative variance that the series of a group are misjudged by together (L).
         direct: Per level, relative variance of the direct forecasts (L).
         spread: Per level, factor on the spread of aggregated scenarios (L).
+        common: Share of the direct forecasts' variance that all of them have in common.
+        step: Share of the update that is applied; 0 keeps the sums of the bottom forecasts.
         evidence: Held-out measures behind them, by level.
     """
 
@@ -143,6 +147,8 @@ class Errors:
     shared: Array
     direct: Array
     spread: Array
+    common: float = 0.5
+    step: float = 1.0
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
@@ -166,7 +172,7 @@ def update(
 
     s = hierarchy.sums
     out = np.array(bottom, float)
-    for h in range(bottom.shape[1]):
+    for h in range(bottom.shape[1] if errors.step > 0 else 0):
         b, size = out[:, h].copy(), np.abs(out[:, h])
         own = errors.own * variance[:, h]
         # W S' = diag(own) S' + sum over levels k of shared_k * (size * S_k') (S_k (size * S')): never dense in n.
@@ -177,13 +183,15 @@ def update(
                 spread = spread + share * (scaled.T @ (scaled @ s.T))
         total = np.abs(s @ size)
         noise = errors.direct[hierarchy.level] * np.maximum(total, 1e-12) ** 2
-        inner = np.asarray((s @ spread).todense()) + np.diag(np.maximum(noise, 1e-12 * max(1.0, float(noise.max()))))
+        noise = np.maximum(noise, 1e-12 * max(1.0, float(noise.max())))
+        inner = np.asarray((s @ spread).todense()) + np.diag((1 - errors.common) * noise)
+        inner += errors.common * np.sqrt(np.outer(noise, noise))
         news = direct[:, h] - s @ b
         try:
             weight = linalg.solve(inner, news, assume_a="pos")
         except linalg.LinAlgError:  # levels that repeat one another leave no inverse: least squares says the same
             weight = np.linalg.lstsq(inner, news, rcond=None)[0]
-        out[:, h] = b + np.asarray(spread @ weight).reshape(-1)
+        out[:, h] = b + errors.step * np.asarray(spread @ weight).reshape(-1)
     floor = np.zeros(len(out), bool) if signed is None else np.asarray(signed)
     return np.where(floor[:, None], out, np.where(bottom > 0, np.maximum(out, 0.0), np.maximum(bottom, 0.0)))
 
@@ -360,11 +368,12 @@ def hierarchical(
     direct = train(upper).predict_panel(upper, horizon, threads=threads).mean[order]
     signed = kinds(panel)[1]
     length = panel.shape[1]
-    held = min(max(2 * horizon, panel.calendar.year // 2), length // 3)
+    held = min(max(4 * horizon, panel.calendar.year), length // 4)
     origins = np.unique(np.linspace(length - held, length - horizon, _ORIGINS).astype(int))
     if held < horizon or length - held < 12:
         evidence = {"reason": f"{length} periods are too few to hold any out; sums of the series are kept"}
-        nothing = Errors(0.0, np.zeros(len(tree.levels)), np.ones(len(tree.levels)), np.ones(len(tree.levels)), evidence)
+        ones = np.ones(len(tree.levels))
+        nothing = Errors(0.0, np.zeros(len(tree.levels)), ones, ones, step=0.0, evidence=evidence)
         return HierarchicalForecast(tree, bottom, bottom.mean, direct, nothing, signed)
     split = int(origins[0])
     below, above = train(panel.until(split)), train(upper.until(split))
@@ -444,8 +453,38 @@ def estimate(hierarchy: Hierarchy, judged: Sequence[_HeldOut], signed: np.ndarra
     lean = 0.05 * np.diag(np.linalg.norm(design, axis=0))
     found, _ = optimize.nnls(np.vstack([design, lean]), np.concatenate([np.ones(count), np.zeros(count + 1)]))
     direct = np.maximum((1 - share) * gap, 1e-8)
-    errors = Errors(float(found[0]), found[1:], direct, np.ones(count), evidence)
-    return Errors(errors.own, errors.shared, direct, _spread(hierarchy, judged, errors, signed), evidence)
+    errors = Errors(float(found[0]), found[1:], direct, np.ones(count))
+    errors = _chosen(hierarchy, judged, errors, signed, evidence)
+    return replace(errors, spread=_spread(hierarchy, judged, errors, signed), evidence=evidence)
+
+
+def _chosen(
+    hierarchy: Hierarchy, judged: Sequence[_HeldOut], errors: Errors, signed: np.ndarray | None, evidence: dict[str, Any]
+) -> Errors:
+    """How far direct errors are shared, and how much of the update pays, by held-out squared error relative to bottom-up."""
+    none = _losses(hierarchy, judged, replace(errors, step=0.0), signed)
+    best, least = replace(errors, step=0.0), 1.0
+    tried = {}
+    for common in (0.3, 0.9):
+        for step in (0.5, 1.0):
+            option = replace(errors, common=common, step=step)
+            loss = float(np.mean(_losses(hierarchy, judged, option, signed) / np.maximum(none, 1e-12)))
+            tried[f"common {common:g}, step {step:g}"] = round(loss, 4)
+            if loss < least:
+                best, least = option, loss
+    evidence["held_out_squared_error_over_bottom_up"] = tried
+    return best
+
+
+def _losses(hierarchy: Hierarchy, judged: Sequence[_HeldOut], errors: Errors, signed: np.ndarray | None) -> Array:
+    """Squared error of the sums by level (L)."""
+    out = np.zeros(len(hierarchy.levels))
+    for one in judged:
+        wrong = one.truth - np.asarray(
+            hierarchy.sums @ update(hierarchy, one.bottom, one.direct, one.variance, errors, signed)
+        )
+        out += np.bincount(hierarchy.level, (wrong**2).sum(1), len(out))
+    return out
 
 
 def _spread(hierarchy: Hierarchy, judged: Sequence[_HeldOut], errors: Errors, signed: np.ndarray | None) -> Array:
