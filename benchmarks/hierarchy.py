@@ -39,9 +39,15 @@ def main() -> None:
     pl.DataFrame(rows).drop("levels").write_parquet(arguments.out / "hierarchy.parquet")
 
 
-def measure(folder: Path, protocol: dict[str, object], cutoff: object, rows: int, threads: int) -> list[dict[str, object]]:
+def measure(
+    folder: Path, protocol: dict[str, object], cutoff: object, rows: int, threads: int
+) -> list[dict[str, object]]:
     """WAPE of the means by level, of the three ways, and coverage of the reconciled 80 % range."""
-    history = pl.read_parquet(folder / "history.parquet").with_columns(pl.col("ds").cast(pl.Date)).drop("weight", strict=False)
+    history = (
+        pl.read_parquet(folder / "history.parquet")
+        .with_columns(pl.col("ds").cast(pl.Date))
+        .drop("weight", strict=False)
+    )
     ahead, static = folder / "known_ahead.parquet", pl.read_parquet(folder / "static.parquet")
     future = pl.read_parquet(ahead).with_columns(pl.col("ds").cast(pl.Date)) if ahead.exists() else None
     levels = [[c] for c in static.columns if c != "unique_id"] + [[]]
@@ -99,7 +105,9 @@ def measure(folder: Path, protocol: dict[str, object], cutoff: object, rows: int
 
 def print_table(rows: list[dict[str, object]]) -> None:
     """The rows as a table: WAPE of the means."""
-    print(f"{'set':<12}{'cutoff':<12}{'level':<12}{'series':>7}{'bottom-up':>11}{'direct':>9}{'reconciled':>12}{'80 %':>7}{'s':>6}")
+    print(
+        f"{'set':<12}{'cutoff':<12}{'level':<12}{'series':>7}{'bottom-up':>11}{'direct':>9}{'reconciled':>12}{'80 %':>7}{'s':>6}"
+    )
     for row in rows:
         cells = [f"{row[c]:.4f}" if row[c] is not None else "-" for c in ("bottom_up", "direct", "reconciled")]
         cover = f"{row['coverage_80']:.2f}" if row["coverage_80"] is not None else "-"

@@ -68,7 +68,11 @@ def group_of(name: str, covariates: Iterable[str] = (), groups: Iterable[str] = 
         groups: Static attributes; theirs begin with `<attribute>_` (or `all_`).
     """
     for covariate in sorted(covariates, key=len, reverse=True):
-        if name == covariate or name in {covariate + suffix for suffix in _SUFFIXES} or name.startswith(covariate + "_"):
+        if (
+            name == covariate
+            or name in {covariate + suffix for suffix in _SUFFIXES}
+            or name.startswith(covariate + "_")
+        ):
             low = covariate.lower()
             for group, words in _COVARIATES:
                 if any(word in low for word in words):

@@ -107,7 +107,9 @@ def structure(ids: Sequence[str] | np.ndarray, static: Frame | None, levels: Seq
         joined = pl.concat_str([pl.col(name) for name in level], separator="|") if level else pl.lit(TOTAL)
         values = table.with_columns(joined.alias("_name"))["_name"].to_list()
         labels, code = np.unique(np.array(values, dtype=object).astype(str), return_inverse=True)
-        blocks.append(sparse.csr_matrix((np.ones(len(order)), (code, np.arange(len(order)))), (len(labels), len(order))))
+        blocks.append(
+            sparse.csr_matrix((np.ones(len(order)), (code, np.arange(len(order)))), (len(labels), len(order)))
+        )
         names += labels.tolist()
         numbers += [k] * len(labels)
         first = np.array([int(np.argmax(code == c)) for c in range(len(labels))])
@@ -153,7 +155,12 @@ class Errors:
 
 
 def update(
-    hierarchy: Hierarchy, bottom: Array, direct: Array, variance: Array, errors: Errors, signed: np.ndarray | None = None
+    hierarchy: Hierarchy,
+    bottom: Array,
+    direct: Array,
+    variance: Array,
+    errors: Errors,
+    signed: np.ndarray | None = None,
 ) -> Array:
     """The bottom forecasts after the news of the direct aggregate forecasts; see the module for the equation.
 
@@ -459,7 +466,11 @@ def estimate(hierarchy: Hierarchy, judged: Sequence[_HeldOut], signed: np.ndarra
 
 
 def _chosen(
-    hierarchy: Hierarchy, judged: Sequence[_HeldOut], errors: Errors, signed: np.ndarray | None, evidence: dict[str, Any]
+    hierarchy: Hierarchy,
+    judged: Sequence[_HeldOut],
+    errors: Errors,
+    signed: np.ndarray | None,
+    evidence: dict[str, Any],
 ) -> Errors:
     """How far direct errors are shared, and how much of the update pays, by held-out squared error relative to bottom-up."""
     none = _losses(hierarchy, judged, replace(errors, step=0.0), signed)
@@ -511,7 +522,7 @@ def _aggregates(
     panel: Panel, tree: Hierarchy, horizon: int, freq: str, seasons: tuple[tuple[int, int], ...], settings: Settings
 ) -> tuple[Panel, np.ndarray]:
     """The aggregates as a panel of the engine, and where each aggregate's row is in it."""
-    n, length = panel.shape
+    length = panel.shape[1]
     y = panel.y
     born = np.arange(length)[None, :] >= panel.first[:, None]
     lost = born & ~panel.observed

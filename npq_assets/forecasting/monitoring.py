@@ -180,7 +180,9 @@ def coverage(
     k, n = k[use], n[use]
     total = float(n.sum())
     if len(n) < 2 or total < 50:
-        return Alarm(name, float("nan"), level, False, f"{name}: {total:.0f} outcomes in {len(n)} periods are too few to judge")
+        return Alarm(
+            name, float("nan"), level, False, f"{name}: {total:.0f} outcomes in {len(n)} periods are too few to judge"
+        )
     share = float(k.sum() / total)
     pooled = max(share * (1 - share), 1e-9)
     spread = float((n * (k / n - share) ** 2).sum() / (pooled * max(1, len(n) - 1)))
@@ -191,11 +193,14 @@ def coverage(
     # A share of few periods is Student's, not normal.
     wider = float(stats.t.ppf(1 - false_alarms / 2, len(n) - 1) / stats.norm.ppf(1 - false_alarms / 2))
     low, high = low_at - (low_at - low) * wider, high_at + (high - high_at) * wider
-    detail = f"{name}: {share:.0%} of {total:.0f} outcomes inside, {level:.0%} asked (rings outside {max(low, 0):.0%} to {min(high, 1):.0%})"
+    detail = (
+        f"{name}: {share:.0%} of {total:.0f} outcomes inside, {level:.0%} asked "
+        f"(rings outside {max(low, 0):.0%} to {min(high, 1):.0%})"
+    )
     return Alarm(name, share, low, not low <= share <= high, detail)
 
 
-def stuck(values: ArrayLike, *, name: str = "sales", least: int = 3, false_alarms: float = 1e-4) -> Alarm:
+def stuck(values: ArrayLike, *, name: str = "sales", least: int = 3, false_alarms: float = 1e-3) -> Alarm:
     """Sales of all series that stopped, or a reading that stands still: the last values are equal, as they never were.
 
     Args:
@@ -214,7 +219,9 @@ def stuck(values: ArrayLike, *, name: str = "sales", least: int = 3, false_alarm
     usual = (before.sum() + 0.5) / (len(before) + 1)
     bound = max(least - 1.0, float(np.log(false_alarms) / np.log(min(usual, 0.999))))
     detail = f"{name}: {run + 1} equal values of {x[-1]:.6g} at the end (rings above {bound + 1:.0f})"
-    return Alarm(name, float(run), bound, run > bound - 1e-9 and not same.all(), detail, len(x) - run - 1 if run else -1)
+    return Alarm(
+        name, float(run), bound, run > bound - 1e-9 and not same.all(), detail, len(x) - run - 1 if run else -1
+    )
 
 
 def drifted(panel: Panel, split: int, seasons: tuple[tuple[int, int], ...], tuning: Tuning | None = None) -> Alarm:

@@ -104,7 +104,9 @@ def judge(
         demand += np.where(known, np.abs(truth), 0.0).sum(1)
     judged = demand > 0
     if judged.sum() < LEAST_SERIES:
-        return _undecided(names, length - first, int(judged.sum()), f"{int(judged.sum())} series with demand are too few")
+        return _undecided(
+            names, length - first, int(judged.sum()), f"{int(judged.sum())} series with demand are too few"
+        )
     total = float(demand.sum())
     found = paired_difference(ours, theirs, np.arange(len(ours)), confidence)
     return Judgement(

@@ -113,6 +113,15 @@ def explain_demand(inputs: RetailInputs, ids: list[str], home: Home | None = Non
     return found.filter(pl.col("ds") > known_before(inputs.as_of, inputs.period))
 
 
+def most_at_stake(inputs: RetailInputs, forecast: DemandForecast, most: int) -> list[str]:
+    """The pairs whose demand is worth most: lost-sales cost of the mean over the horizon."""
+    total = forecast.frame.group_by("unique_id").agg(pl.col("mean").sum().alias("total"))
+    worth = inputs.items.join(total, on="unique_id").with_columns(
+        (pl.col("total") * pl.col("shortage_cost")).alias("worth")
+    )
+    return worth.sort("worth", "unique_id", descending=[True, False])["unique_id"].head(most).to_list()
+
+
 def model_day(inputs: RetailInputs) -> date:
     """The day before which the model of the as-of day learned everything: retraining when it pays.
 
@@ -152,7 +161,9 @@ def model_day(inputs: RetailInputs) -> date:
 def _watched(inputs: RetailInputs) -> pl.DataFrame:
     """History of at most so many pairs, evenly spaced: enough to see what moves the whole."""
     ids = inputs.history["unique_id"].unique().sort()
-    return inputs.history.filter(pl.col("unique_id").is_in(ids.gather_every(max(1, -(-len(ids) // _WATCHED))).to_list()))
+    return inputs.history.filter(
+        pl.col("unique_id").is_in(ids.gather_every(max(1, -(-len(ids) // _WATCHED))).to_list())
+    )
 
 
 def _left(inputs: RetailInputs, watched: pl.DataFrame, day: date, candidate: date) -> bool:
@@ -173,6 +184,15 @@ def _reach(inputs: RetailInputs, last: date) -> tuple[int, int]:
     stale = (known_before(inputs.as_of, inputs.period) - last).days // inputs.days
     # An order's leftovers matter until the next order that knows of them arrives: a second lead time.
     return stale, 2 * max(inputs.items["lead_time_periods"].to_list(), default=0) + 1
+
+
+def frames_of(inputs: RetailInputs, most: int | None = None) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """History, static attributes and availability as the engine takes them; of `most` series at most, evenly spaced."""
+    history = inputs.history
+    if most is not None:
+        ids = history["unique_id"].unique().sort()
+        history = history.filter(pl.col("unique_id").is_in(ids.gather_every(max(1, -(-len(ids) // most))).to_list()))
+    return _engine_history(history), _static(history), _available(history)
 
 
 def _covariates(frame: pl.DataFrame) -> list[str]:

@@ -147,7 +147,18 @@ def read_inputs(home: Home, as_of: date) -> RetailInputs:
     history = with_covariates(history, promotions, events, sites, period)
     overrides = _overrides(home, items, as_of, period, notes)
     return RetailInputs(
-        as_of, period, home.settings, history, items, arrivals, limits, promotions, events, sites, overrides, tuple(notes)
+        as_of,
+        period,
+        home.settings,
+        history,
+        items,
+        arrivals,
+        limits,
+        promotions,
+        events,
+        sites,
+        overrides,
+        tuple(notes),
     )
 
 
@@ -158,7 +169,9 @@ def _overrides(home: Home, items: pl.DataFrame, as_of: date, period: Period, not
     made = _mart(home, "retail", "forecast_overrides").filter(
         (pl.col("made_on") < as_of) & (pl.col("period_start") >= as_of)
     )
-    latest = made.sort(*PAIR, "period_start", "made_on").unique([*PAIR, "period_start"], keep="last", maintain_order=True)
+    latest = made.sort(*PAIR, "period_start", "made_on").unique(
+        [*PAIR, "period_start"], keep="last", maintain_order=True
+    )
     found = latest.join(items.select(*PAIR, "unique_id"), on=PAIR, how="inner")
     if found.height < latest.height:
         notes.append(f"{latest.height - found.height} forecast overrides are of pairs that are not ordered; left aside")

@@ -59,6 +59,17 @@ def save_forecast(home: Home, as_of: date, forecast: DemandForecast, inputs_hash
     )
 
 
+def save_explanation(home: Home, as_of: date, explained: pl.DataFrame) -> None:
+    """Writes what moved the forecasts of the pairs with most at stake."""
+    write_parquet(explained, forecast_folder(home, as_of) / "explanation.parquet")
+
+
+def load_explanation(home: Home, as_of: date) -> pl.DataFrame | None:
+    """What moved the forecasts that were explained; None if none were."""
+    place = forecast_folder(home, as_of) / "explanation.parquet"
+    return pl.read_parquet(place, hive_partitioning=False) if place.exists() else None
+
+
 def save_skipped(home: Home, as_of: date, reason: str) -> None:
     """Notes why nothing was decided for a day, and withdraws what was planned for it before."""
     for stale in (forecast_folder(home, as_of) / "forecast.json", plan_folder(home, as_of) / "plan.json"):

@@ -116,9 +116,7 @@ def plan_orders(inputs: RetailInputs, forecast: DemandForecast) -> Replenishment
         ),
     )
     overridden = orders.filter(pl.col("engine_quantity").is_not_null()).select(list(OVERRIDE_COLUMNS))
-    return ReplenishmentPlan(
-        orders.drop(*_ENGINE), overridden, result, _facts(inputs, forecast, result, orders)
-    )
+    return ReplenishmentPlan(orders.drop(*_ENGINE), overridden, result, _facts(inputs, forecast, result, orders))
 
 
 _ENGINE = {

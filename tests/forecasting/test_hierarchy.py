@@ -1,4 +1,4 @@
-"""Levels add up in means and scenarios, the closed form is the textbook's, and the upper levels gain where there is something to gain."""
+"""Levels add up in means and scenarios, the update is the closed form, and upper levels gain where there is something to gain."""
 
 from datetime import date, timedelta
 
@@ -62,7 +62,9 @@ def test_sums_hold_in_means_and_in_every_scenario(found):
     paths = found.paths(50)
     assert (paths >= 0).all()
     summed = found.aggregated(paths)
-    np.testing.assert_allclose(summed[found.hierarchy.level == 0].sum(0), summed[found.hierarchy.level == 2][0], rtol=1e-9)
+    np.testing.assert_allclose(
+        summed[found.hierarchy.level == 0].sum(0), summed[found.hierarchy.level == 2][0], rtol=1e-9
+    )
     columns = [c for c in frame.columns if c.startswith("q")]
     assert (np.diff(frame.select(columns).to_numpy(), axis=1) >= -1e-9).all()
 
@@ -147,4 +149,6 @@ def test_a_history_too_short_for_held_out_errors_keeps_the_sums():
     history = pl.DataFrame({"unique_id": ["a"] * 10 + ["b"] * 10, "ds": days * 2, "y": [3.0] * 10 + [4.0, 5.0] * 5})
     frame = forecast_hierarchy(history, 3, "W-MON", [[]])
     total = frame.filter(pl.col("level") == "total")["mean"].to_numpy()
-    assert np.allclose(total, frame.filter(pl.col("level") == BOTTOM).group_by("ds").agg(pl.col("mean").sum()).sort("ds")["mean"])
+    assert np.allclose(
+        total, frame.filter(pl.col("level") == BOTTOM).group_by("ds").agg(pl.col("mean").sum()).sort("ds")["mean"]
+    )
