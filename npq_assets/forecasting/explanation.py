@@ -1,10 +1,10 @@
 """What moved a forecast, in words that a planner uses, and in parts that add up to the forecast exactly.
 
-The forecast is a product: usual demand x level x season x exp(trees). On the log scale it is a sum, and trees split their part
-exactly by feature (TreeSHAP: Lundberg et al., From local explanations to global understanding with explainable AI for trees,
-Nature Machine Intelligence 2, 2020). A part's percentage is exp(part) - 1; its units are the logarithmic mean of forecast and
-usual demand times the part, which adds up without remainder and does not depend on any order (Ang, The LMDI approach to
-decomposition analysis, Energy Policy 33, 2005). How forecasts are made does not belong here.
+A boosted forecast is a product: usual demand x level x season x exp(trees). On the log scale it is a sum, and trees split their
+part exactly by feature (TreeSHAP: Lundberg et al., From local explanations to global understanding with explainable AI for
+trees, Nature Machine Intelligence 2, 2020). A part's units are the logarithmic mean of forecast and usual demand times the
+part, which adds up without remainder and does not depend on any order (Ang, The LMDI approach to decomposition analysis, Energy
+Policy 33, 2005). An ensemble is a weighted sum: so are its parts. How forecasts are made does not belong here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from npq_assets.forecasting import baseline, features
-from npq_assets.forecasting.model import FittedModel, _lightgbm
+from npq_assets.forecasting.compat import expected_of, lightgbm, seen_by_model, segment_of_rows
+from npq_assets.forecasting.model import FittedModel, kinds
 from npq_assets.forecasting.panel import Panel
 
 Array = NDArray[np.float64]
@@ -94,19 +95,37 @@ def group_of(name: str, covariates: Iterable[str] = (), groups: Iterable[str] = 
 
 
 @dataclass(frozen=True)
+class Member:
+    """One of the methods whose weighted sum is the forecast.
+
+    Attributes:
+        weight: Its share (r, H); shares add up to 1.
+        value: What it expects (r, H).
+        logs: Group -> effect on the log scale (r, H); exp of their sum times usual demand is `value`. Empty for a method that
+            is no product.
+        group: To which the whole of such a method's difference from usual demand belongs.
+    """
+
+    weight: Array
+    value: Array
+    logs: dict[str, Array]
+    group: str = LEVEL
+
+
+@dataclass(frozen=True)
 class Parts:
-    """A forecast on the log scale.
+    """A forecast in parts.
 
     Attributes:
         usual: Long-run demand per period, without season (r).
         forecast: What is explained (r, H).
-        logs: Group -> effect on the log scale (r, H); exp of their sum times `usual` is the forecast.
-        whole: Rows that have no such scale (new items, series of zeros): all of the forecast is one group (r).
+        units: Group -> units (r, H); their sum and `usual` are the forecast.
+        whole: Rows without a usual demand to compare with (new items, series of zeros): all of the forecast is one group (r).
     """
 
     usual: Array
     forecast: Array
-    logs: dict[str, Array]
+    units: dict[str, Array]
     whole: np.ndarray
 
 
@@ -127,8 +146,8 @@ def explain_panel(
         series and day is `usual demand` (units alone); the units of all rows add up to the forecast's mean.
     """
     rows = np.asarray(rows, int)
-    forecast = model.predict_panel(panel, horizon, threads=threads).mean[rows]
-    parts = _parts(model, panel, horizon, rows, forecast, threads)
+    found = model.predict_panel(panel, horizon, threads=threads)
+    parts = _parts(model, panel, horizon, rows, expected_of(found)[rows], threads)
     return _table(panel, horizon, rows, parts)
 
 
@@ -156,51 +175,138 @@ def explain(
 def _parts(
     model: FittedModel, panel: Panel, horizon: int, rows: np.ndarray, forecast: Array, threads: int | None
 ) -> Parts:
-    length = panel.shape[1]
+    past = seen_by_model(panel)
     ahead = np.arange(1, horizon + 1)
-    periods = panel.start + length - 1 + ahead
-    base = baseline.fit(panel, model.seasons, model.settings.tuning)
-    usual, level = base.prior[rows], base.level[rows]
-    whole = (usual <= 0) | (level <= 0) | ~(forecast > 0).all(1)
-    safe = np.where(whole, 1.0, usual)
-    logs: dict[str, Array] = {}
+    base = baseline.fit(past, model.seasons, model.settings.tuning)
+    usual = base.prior[rows]
+    whole = (usual <= 0) | (base.level[rows] <= 0) | ~(forecast > 0).all(1)
+    units: dict[str, Array] = {}
 
     def add(group: str, values: Array) -> None:
-        logs[group] = logs.get(group, np.zeros(forecast.shape)) + values
+        units[group] = units.get(group, np.zeros(forecast.shape)) + values
 
-    add(LEVEL, np.broadcast_to(np.log(np.where(whole, 1.0, level) / safe)[:, None], forecast.shape))
+    keep = np.nonzero(~whole)[0]
+    told = np.zeros(forecast.shape)
+    if len(keep):
+        start = np.broadcast_to(usual[keep][:, None], (len(keep), horizon))
+        for member in members(model, past, base, ahead, rows[keep], threads):
+            moved = member.weight * (member.value - start)
+            told[keep] += moved
+            if not member.logs or not (member.value > 0).all():
+                add(member.group, _spread(moved, keep, forecast.shape))
+                continue
+            per_log = member.weight * logarithmic_mean(member.value, start)
+            left = moved.copy()
+            for group, effect in member.logs.items():
+                part = per_log * effect
+                left -= part
+                add(group, _spread(part, keep, forecast.shape))
+            if np.abs(left).max() > 1e-9 * np.abs(member.value).max():  # limits on what trees may say
+                add(REST, _spread(left, keep, forecast.shape))
+        gap = np.zeros(forecast.shape)
+        gap[keep] = forecast[keep] - start - told[keep]
+        if np.abs(gap).max() > 1e-9 * np.abs(forecast).max():
+            add(REST, gap)
+    return Parts(usual, forecast, units, whole)
+
+
+def _spread(values: Array, keep: np.ndarray, shape: tuple[int, ...]) -> Array:
+    out = np.zeros(shape)
+    out[keep] = values
+    return out
+
+
+def logarithmic_mean(a: Array, b: Array) -> Array:
+    """(a - b) / ln(a / b), a where they are equal; both above 0."""
+    log = np.log(a / b)
+    equal = np.abs(log) < 1e-9
+    return np.where(equal, a, (a - b) / np.where(equal, 1.0, log))
+
+
+def members(
+    model: FittedModel,
+    panel: Panel,
+    base: baseline.Baseline,
+    ahead: np.ndarray,
+    rows: np.ndarray,
+    threads: int | None = None,
+) -> list[Member]:
+    """The methods that make the forecast of `rows`, each as a product where it is one."""
+    length, shape = panel.shape[1], (len(rows), len(ahead))
+    periods = panel.start + length - 1 + ahead
+    level = np.broadcast_to(np.log(base.level[rows] / base.prior[rows])[:, None], shape)
+    season: dict[str, Array] = {}
     for (count, width), profile in zip(base.seasons, base.profiles, strict=True):
-        index = profile[rows][:, (periods // width) % count]
         short = panel.calendar.week > 0 and count * width <= 31
-        add(CALENDAR if short else SEASON, np.log(np.maximum(index, 1e-9)))
-    if model.boosters and model.weight > 0 and not whole.all():
-        keep = np.nonzero(~whole)[0]
-        table, names = features.build(panel, base, ahead, rows[keep])
-        where = {name: i for i, name in enumerate(names)}
-        if "horizon" in where:
-            table[:, where["horizon"]] = np.tile(np.minimum(ahead, model.horizon), len(keep))
-        aligned = np.full((len(table), len(model.names)), np.nan, np.float32)
-        for i, name in enumerate(model.names):
-            if name in where:
-                aligned[:, i] = table[:, where[name]]
-        effects = contributions(model.boosters, aligned, threads)
-        groups = [group_of(name, panel.known, panel.groups) for name in model.names] + [LEVEL]
-        for group in dict.fromkeys(groups):
-            columns = [i for i, g in enumerate(groups) if g == group]
-            values = np.zeros(forecast.shape)
-            values[keep] = model.weight * effects[:, columns].sum(1).reshape(len(keep), horizon)
-            add(group, values)
-    told = sum(logs.values(), np.zeros(forecast.shape))
-    gap = np.log(np.where(whole[:, None], 1.0, forecast) / safe[:, None]) - told
-    gap = np.where(whole[:, None], 0.0, gap)
-    if np.abs(gap).max(initial=0.0) > 1e-9:
-        add(REST, gap)
-    return Parts(usual, forecast, logs, whole)
+        group = CALENDAR if short else SEASON
+        index = np.log(np.maximum(profile[rows][:, (periods // width) % count], 1e-9))
+        season[group] = season.get(group, np.zeros(shape)) + index
+    simple = {LEVEL: level, **season}
+    mean = base.mean(periods)[rows]
+    names = getattr(model, "forms", None)
+    if names is None:
+        learned = bool(model.boosters) and model.weight > 0
+        table = _aligned(model, panel, base, ahead, rows) if learned else None
+        told = _grouped(model, panel, contributions(model.boosters, table, threads), shape) if table is not None else {}
+        logs = _together(simple, {group: model.weight * effect for group, effect in told.items()})
+        return [Member(np.ones(shape), np.asarray(expected_by(logs, base.prior[rows])), logs)]
+    counts = kinds(panel)[0]
+    place = segment_of_rows(mean, base.scatter[rows], counts[rows])
+    table = _aligned(model, panel, base, ahead, rows)
+    found = []
+    for form, value in model._members(panel, base, ahead, rows, threads).items():
+        weight = model.weights[place, names.index(form)]
+        text = dict(model.boosters).get(form)
+        if text is not None:
+            told = _grouped(model, panel, contributions([text], table, threads), shape)
+            found.append(Member(weight, value, _together(simple if form == "ratio" else {LEVEL: level}, told)))
+        elif form == "seasonal_mean":
+            found.append(Member(weight, value, simple))
+        else:
+            found.append(Member(weight, value, {}, SEASON if form == "seasonal_naive" else LEVEL))
+    return found
+
+
+def expected_by(logs: dict[str, Array], usual: Array) -> Array:
+    """usual x exp(sum of the effects)."""
+    return np.asarray(usual[:, None] * np.exp(sum(logs.values(), np.zeros((len(usual), 1)))))
+
+
+def _together(*many: dict[str, Array]) -> dict[str, Array]:
+    out: dict[str, Array] = {}
+    for logs in many:
+        for group, effect in logs.items():
+            out[group] = out[group] + effect if group in out else effect
+    return out
+
+
+def _grouped(model: FittedModel, panel: Panel, effects: Array, shape: tuple[int, int]) -> dict[str, Array]:
+    """Effects by feature (R, F + 1) as effects by group; the trees' average correction counts as level."""
+    groups = [group_of(name, panel.known, panel.groups) for name in model.names] + [LEVEL]
+    return {
+        group: effects[:, [i for i, g in enumerate(groups) if g == group]].sum(1).reshape(shape)
+        for group in dict.fromkeys(groups)
+    }
+
+
+def _aligned(
+    model: FittedModel, panel: Panel, base: baseline.Baseline, ahead: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Features in the order that the model learned them."""
+    table, names = features.build(panel, base, ahead, rows)
+    where = {name: i for i, name in enumerate(names)}
+    if "horizon" in where:
+        table[:, where["horizon"]] = np.tile(np.minimum(ahead, model.horizon), len(rows))
+    aligned = np.full((len(table), len(model.names)), np.nan, np.float32)
+    for i, name in enumerate(model.names):
+        if name in where:
+            aligned[:, i] = table[:, where[name]]
+    return aligned
 
 
 def contributions(boosters: Sequence[str], table: np.ndarray, threads: int | None = None) -> Array:
     """Exact tree contributions on the raw scale, averaged over boosters: (rows, features + 1), the last is the mean."""
-    lgb = _lightgbm()
+    lgb = lightgbm()
     total = np.zeros((len(table), table.shape[1] + 1))
     for text in boosters:
         booster = lgb.Booster(model_str=text)
@@ -209,31 +315,24 @@ def contributions(boosters: Sequence[str], table: np.ndarray, threads: int | Non
 
 
 def _table(panel: Panel, horizon: int, rows: np.ndarray, parts: Parts) -> pl.DataFrame:
-    length = panel.shape[1]
-    dates = panel.dates(length - 1 + np.arange(1, horizon + 1)).to_list()
-    names = list(parts.logs)
-    stacked = np.stack([parts.logs[name] for name in names]) if names else np.zeros((0, *parts.forecast.shape))
+    dates = panel.dates(panel.shape[1] - 1 + np.arange(1, horizon + 1)).to_list()
+    names = list(parts.units)
+    stacked = np.stack([parts.units[name] for name in names]) if names else np.zeros((0, *parts.forecast.shape))
     records: list[tuple[object, ...]] = []
     for i, row in enumerate(rows):
         unique_id = str(panel.ids[row])
         seen = bool(panel.observed[row].any())
         for h, day in enumerate(dates):
             mean = float(parts.forecast[i, h])
+            usual = float(max(parts.usual[i], 0.0)) if seen else 0.0
+            records.append((unique_id, day, USUAL, None, None, usual))
             if parts.whole[i]:
-                usual = float(max(parts.usual[i], 0.0)) if seen else 0.0
-                records.append((unique_id, day, USUAL, None, None, usual))
                 records.append((unique_id, day, LEVEL if seen else PEERS, None, None, mean - usual))
                 continue
-            usual = float(parts.usual[i])
-            effect = stacked[:, i, h]
-            ratio = np.log(mean / usual)
-            per_log = (mean - usual) / ratio if abs(ratio) > 1e-12 else usual
-            units = per_log * effect
-            if abs(ratio) <= 1e-12:
-                units[np.argmax(np.abs(effect))] -= units.sum()
-            records.append((unique_id, day, USUAL, None, None, usual))
+            units = stacked[:, i, h]
+            effect = units / logarithmic_mean(np.array(mean), np.array(usual))
             for k in np.lexsort((names, -np.abs(units))):
-                if effect[k] != 0.0:
+                if units[k] != 0.0:
                     records.append(
                         (unique_id, day, names[k], float(effect[k]), float(100 * np.expm1(effect[k])), float(units[k]))
                     )

@@ -30,6 +30,7 @@ from scipy import optimize, sparse
 
 from npq_assets.errors import NpqError
 from npq_assets.forecasting import baseline
+from npq_assets.forecasting.compat import expected_of, limits_of
 from npq_assets.forecasting.distribution import QUANTILES, ForecastDistribution, check_quantiles, quantile_columns
 from npq_assets.forecasting.model import Settings, kinds, train_panel
 from npq_assets.forecasting.panel import Frame, Panel, as_polars
@@ -241,7 +242,7 @@ class HierarchicalForecast:
         levels = check_quantiles(quantiles)
         horizon = self.mean.shape[1]
         upper = np.quantile(self.aggregated(self.paths(n_samples, seed)), levels, axis=1).transpose(1, 0, 2)
-        lower = self._moved(self.bottom.quantile(levels[None, :, None]))
+        lower = self._moved(limits_of(self.bottom, levels))
         ids = np.concatenate([self.hierarchy.names, self.bottom.ids]).astype(str)
         level = [self.hierarchy.levels[k] for k in self.hierarchy.level] + [BOTTOM] * len(self.bottom.ids)
         method = ["reconciled"] * len(self.hierarchy.names) + [str(m) for m in self.bottom.method]
@@ -259,7 +260,7 @@ class HierarchicalForecast:
 
     def _moved(self, values: Array) -> Array:
         """Values (n, K, H) of the bottom distribution moved to the updated means: scaled, or shifted where signed."""
-        before, after = self.bottom.mean, self.mean
+        before, after = expected_of(self.bottom), self.mean
         ratio = np.divide(after, before, out=np.ones_like(before), where=before > 1e-12)
         moved = values * ratio[:, None, :]
         if self.signed.any():
@@ -372,7 +373,8 @@ def hierarchical(
         )
 
     bottom = train(panel).predict_panel(panel, horizon, threads=threads)
-    direct = train(upper).predict_panel(upper, horizon, threads=threads).mean[order]
+    plain = expected_of(bottom)
+    direct = expected_of(train(upper).predict_panel(upper, horizon, threads=threads))[order]
     signed = kinds(panel)[1]
     length = panel.shape[1]
     held = min(max(4 * horizon, panel.calendar.year), length // 4)
@@ -381,19 +383,19 @@ def hierarchical(
         evidence = {"reason": f"{length} periods are too few to hold any out; sums of the series are kept"}
         ones = np.ones(len(tree.levels))
         nothing = Errors(0.0, np.zeros(len(tree.levels)), ones, ones, step=0.0, evidence=evidence)
-        return HierarchicalForecast(tree, bottom, bottom.mean, direct, nothing, signed)
+        return HierarchicalForecast(tree, bottom, plain, direct, nothing, signed)
     split = int(origins[0])
     below, above = train(panel.until(split)), train(upper.until(split))
     judged = []
     for origin in origins:
         base = below.predict_panel(panel.until(int(origin)), horizon, threads=threads)
-        sums = above.predict_panel(upper.until(int(origin)), horizon, threads=threads).mean[order]
+        sums = expected_of(above.predict_panel(upper.until(int(origin)), horizon, threads=threads))[order]
         paths = base.paths(_SCENARIOS, seed)
         later = slice(int(origin), int(origin) + horizon)
         judged.append(
             _HeldOut(
                 upper.y[order][:, later],
-                base.mean,
+                expected_of(base),
                 sums,
                 paths.var(1),
                 np.asarray(tree.sums @ paths.reshape(len(paths), -1)).reshape(-1, *paths.shape[1:]).std(1),
@@ -401,7 +403,7 @@ def hierarchical(
         )
     errors = estimate(tree, judged, signed)
     variance = bottom.paths(_SCENARIOS, seed).var(1)
-    mean = update(tree, bottom.mean, direct, variance, errors, signed)
+    mean = update(tree, plain, direct, variance, errors, signed)
     return HierarchicalForecast(tree, bottom, mean, direct, errors, signed)
 
 
@@ -472,29 +474,36 @@ def _chosen(
     signed: np.ndarray | None,
     evidence: dict[str, Any],
 ) -> Errors:
-    """How far direct errors are shared, and how much of the update pays, by held-out squared error relative to bottom-up."""
+    """How far direct errors are shared, and how much of the update pays, by held-out squared error relative to bottom-up.
+
+    An update is believed if it saves more than one standard error of what it saves from one held-out origin to the next: few
+    origins say little, and sums of good bottom forecasts are hard to beat.
+    """
     none = _losses(hierarchy, judged, replace(errors, step=0.0), signed)
+    whole = np.maximum(none.mean(0), 1e-12)
     best, least = replace(errors, step=0.0), 1.0
     tried = {}
     for common in (0.3, 0.9):
-        for step in (0.5, 1.0):
+        for step in (0.25, 0.5, 1.0):
             option = replace(errors, common=common, step=step)
-            loss = float(np.mean(_losses(hierarchy, judged, option, signed) / np.maximum(none, 1e-12)))
+            by_origin = 1 + ((_losses(hierarchy, judged, option, signed) - none) / whole).mean(1)
+            loss = float(by_origin.mean())
+            doubt = float(by_origin.std(ddof=1)) / len(by_origin) ** 0.5 if len(by_origin) > 1 else 1.0
             tried[f"common {common:g}, step {step:g}"] = round(loss, 4)
-            if loss < least:
+            if loss + doubt < 1.0 and loss < least:
                 best, least = option, loss
     evidence["held_out_squared_error_over_bottom_up"] = tried
     return best
 
 
 def _losses(hierarchy: Hierarchy, judged: Sequence[_HeldOut], errors: Errors, signed: np.ndarray | None) -> Array:
-    """Squared error of the sums by level (L)."""
-    out = np.zeros(len(hierarchy.levels))
-    for one in judged:
+    """Squared error of the sums by held-out origin and level (K, L)."""
+    out = np.zeros((len(judged), len(hierarchy.levels)))
+    for k, one in enumerate(judged):
         wrong = one.truth - np.asarray(
             hierarchy.sums @ update(hierarchy, one.bottom, one.direct, one.variance, errors, signed)
         )
-        out += np.bincount(hierarchy.level, (wrong**2).sum(1), len(out))
+        out[k] = np.bincount(hierarchy.level, (wrong**2).sum(1), len(hierarchy.levels))
     return out
 
 

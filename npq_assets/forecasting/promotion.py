@@ -100,7 +100,7 @@ def judge(
         reach = min(horizon, length - int(origin))
         truth, known = panel.y[:, origin : origin + reach], panel.observed[:, origin : origin + reach]
         for model, losses in ((challenger, ours), (champion, theirs)):
-            losses += _pinball(model, panel.until(int(origin)), reach, truth, known, quantiles, threads)
+            losses += pinball(model, panel.until(int(origin)), reach, truth, known, quantiles, threads)
         demand += np.where(known, np.abs(truth), 0.0).sum(1)
     judged = demand > 0
     if judged.sum() < LEAST_SERIES:
@@ -122,7 +122,7 @@ def judge(
     )
 
 
-def _pinball(
+def pinball(
     model: FittedModel,
     past: Panel,
     reach: int,
@@ -131,6 +131,7 @@ def _pinball(
     quantiles: Sequence[float],
     threads: int | None,
 ) -> NDArray[np.float64]:
+    """Twice the pinball loss, averaged over quantiles and summed over the known periods, by series (n)."""
     levels = np.asarray(quantiles, float)[None, :, None]
     values = model.predict_panel(past, reach, threads=threads).quantile(levels)
     error = truth[:, None, :] - values

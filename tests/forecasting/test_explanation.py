@@ -25,7 +25,8 @@ from npq_assets.forecasting.explanation import (
     group_of,
     sentences,
 )
-from npq_assets.forecasting.model import Settings, train
+from npq_assets.forecasting.model import train
+from tests.forecasting.small import small_settings
 
 DAY = date(2023, 1, 2)
 PERIODS = 240
@@ -50,7 +51,7 @@ def world():
     history = frame.filter(pl.col("ds") < days[PERIODS])
     future = frame.filter(pl.col("ds") >= days[PERIODS]).drop("y")
     static = pl.DataFrame({"unique_id": ids, "site_id": ["a", "b"] * 15, "family": ["x"] * 10 + ["y"] * 20})
-    settings = Settings(trees=60, models=2, max_rows=15_000, min_leaf=60)
+    settings = small_settings(60, 15_000)
     model = train(history, 7, "D", static=static, future=future, threads=1, settings=settings)
     return model, history, future, static
 
@@ -96,8 +97,9 @@ def test_trees_are_split_without_remainder(world):
 
     model = world[0]
     table = np.random.default_rng(0).normal(size=(40, len(model.names))).astype(np.float32)
-    raw = np.mean([lgb.Booster(model_str=text).predict(table, raw_score=True) for text in model.boosters], axis=0)
-    np.testing.assert_allclose(contributions(model.boosters, table, 1).sum(1), raw, atol=1e-9)
+    texts = list(model.boosters.values()) if isinstance(model.boosters, dict) else list(model.boosters)
+    raw = np.mean([lgb.Booster(model_str=text).predict(table, raw_score=True) for text in texts], axis=0)
+    np.testing.assert_allclose(contributions(texts, table, 1).sum(1), raw, atol=1e-9)
 
 
 def test_sentences_carry_the_numbers(told):

@@ -18,10 +18,10 @@ from npq_assets.forecasting.hierarchy import (
     structure,
     update,
 )
-from npq_assets.forecasting.model import Settings
+from tests.forecasting.small import small_settings
 
 LEVELS = [["region"], ["region", "family"], []]
-FAST = Settings(trees=40, models=1, max_rows=8_000, min_leaf=40)
+FAST = small_settings(40, 8_000)
 MONDAY = date(2021, 1, 4)
 
 

@@ -1,16 +1,17 @@
 """Alarms stay quiet where nothing changed and ring soon where something did; champions fall only to better models."""
 
-from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
 import pytest
 
-from npq_assets.forecasting.model import Settings, train
+from npq_assets.forecasting.compat import simple_of
+from npq_assets.forecasting.model import train
 from npq_assets.forecasting.monitoring import coverage, cusum, decision_interval, drifted, population_stability, stuck
 from npq_assets.forecasting.panel import build
 from npq_assets.forecasting.promotion import judge
+from tests.forecasting.small import small_settings
 
 MONDAY = date(2020, 1, 6)
 
@@ -114,11 +115,11 @@ def test_a_champion_falls_only_to_a_significantly_better_model():
     history = weekly(rng.poisson(np.where(promoted, 14.0, 5.0))).with_columns(
         pl.Series("promotion", promoted.reshape(-1).astype(float))
     )
-    settings = Settings(trees=40, models=1, max_rows=8_000, min_leaf=40)
+    settings = small_settings(40, 8_000)
     good = train(
         history.filter(pl.col("ds") < MONDAY + timedelta(days=7 * 110)), 4, "W-MON", threads=1, settings=settings
     )
-    blind = replace(good, boosters=(), weight=0.0)
+    blind = simple_of(good)
     panel = build(history, "W-MON")
     won = judge(blind, good, panel, 4, threads=1)
     assert won.promoted and won.challenger_loss < won.champion_loss and won.high < 0
