@@ -67,7 +67,7 @@ def watch(home: Home, as_of: date) -> Watch:
 
 
 def input_alarms(demand: pl.DataFrame, as_of: date, period: Period) -> list[Alarm]:
-    """Compares the last weeks with the same length a year before (else with all that came before them), a value a series.
+    """Compares the last weeks with the same weeks a year before (else with as many just before them), a value a series.
 
     Args:
         demand: site_id, product_id, period_start, quantity, in_stock, price, promotion; known before `as_of`.
@@ -86,7 +86,9 @@ def input_alarms(demand: pl.DataFrame, as_of: date, period: Period) -> list[Alar
     then = _by_series(
         demand.filter((pl.col("period_start") >= since - year) & (pl.col("period_start") < as_of - year))
         if whole_year
-        else demand.filter(pl.col("period_start") < since)
+        else demand.filter(
+            (pl.col("period_start") < since) & (pl.col("period_start") >= since - timedelta(days=days * width))
+        )
     )
     usual = demand.filter(pl.col("period_start") < since).group_by("site_id", "product_id").agg(
         pl.col("price").median().alias("usual_price")
