@@ -80,6 +80,7 @@ def measure(
     # Direct forecasts know nothing of series that ended: they are judged on the share that is left.
     whole = found.aggregated(found.mean)
     direct = found.direct * np.divide(new, whole, out=np.ones_like(new), where=whole > 0)
+    print(f"step {found.errors.step}, held out over bottom-up: {found.errors.evidence}", flush=True)
     out = []
     for k, level in enumerate(found.hierarchy.levels):
         r = found.hierarchy.level == k

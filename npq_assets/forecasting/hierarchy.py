@@ -182,24 +182,31 @@ def update(
     out = np.array(bottom, float)
     for h in range(bottom.shape[1] if errors.step > 0 else 0):
         b, size = out[:, h].copy(), np.abs(out[:, h])
+        # W = diag(own) + sum over levels k of shared_k F_k F_k', F_k the sizes of the series by group: W S' is never formed,
+        # which would be dense where a level is the whole.
         own = errors.own * variance[:, h]
-        # W S' = diag(own) S' + sum over levels k of shared_k * (size * S_k') (S_k (size * S')): never dense in n.
-        spread = sparse.diags(own) @ s.T
+        middle = (s @ sparse.diags(own) @ s.T).toarray()
+        factors = []
         for k, share in enumerate(errors.shared):
             if share > 0:
-                scaled = hierarchy.of_level(k) @ sparse.diags(size)
-                spread = spread + share * (scaled.T @ (scaled @ s.T))
+                factor = hierarchy.of_level(k) @ sparse.diags(np.sqrt(share) * size)
+                seen = (factor @ s.T).tocsr()
+                middle += (seen.T @ seen).toarray()
+                factors.append((factor, seen))
         total = np.abs(s @ size)
         noise = errors.direct[hierarchy.level] * np.maximum(total, 1e-12) ** 2
         noise = np.maximum(noise, 1e-12 * max(1.0, float(noise.max())))
-        inner = np.asarray((s @ spread).todense()) + np.diag((1 - errors.common) * noise)
+        inner = middle + np.diag((1 - errors.common) * noise)
         inner += errors.common * np.sqrt(np.outer(noise, noise))
         news = direct[:, h] - s @ b
         try:
             weight = linalg.solve(inner, news, assume_a="pos")
         except linalg.LinAlgError:  # levels that repeat one another leave no inverse: least squares says the same
             weight = np.linalg.lstsq(inner, news, rcond=None)[0]
-        out[:, h] = b + errors.step * np.asarray(spread @ weight).reshape(-1)
+        change = own * (s.T @ weight)
+        for factor, seen in factors:
+            change += factor.T @ (seen @ weight)
+        out[:, h] = b + errors.step * np.asarray(change).reshape(-1)
     floor = np.zeros(len(out), bool) if signed is None else np.asarray(signed)
     return np.where(floor[:, None], out, np.where(bottom > 0, np.maximum(out, 0.0), np.maximum(bottom, 0.0)))
 
@@ -476,7 +483,7 @@ def _chosen(
 ) -> Errors:
     """How far direct errors are shared, and how much of the update pays, by held-out squared error relative to bottom-up.
 
-    An update is believed if it saves more than one standard error of what it saves from one held-out origin to the next: few
+    An update is believed if it saves more than two standard errors of what it saves from one held-out origin to the next: few
     origins say little, and sums of good bottom forecasts are hard to beat.
     """
     none = _losses(hierarchy, judged, replace(errors, step=0.0), signed)
@@ -489,8 +496,8 @@ def _chosen(
             by_origin = 1 + ((_losses(hierarchy, judged, option, signed) - none) / whole).mean(1)
             loss = float(by_origin.mean())
             doubt = float(by_origin.std(ddof=1)) / len(by_origin) ** 0.5 if len(by_origin) > 1 else 1.0
-            tried[f"common {common:g}, step {step:g}"] = round(loss, 4)
-            if loss + doubt < 1.0 and loss < least:
+            tried[f"common {common:g}, step {step:g}"] = [round(loss, 4), round(doubt, 4)]
+            if loss + 2 * doubt < 1.0 and loss < least:
                 best, least = option, loss
     evidence["held_out_squared_error_over_bottom_up"] = tried
     return best
