@@ -80,6 +80,24 @@ def build(panel: Panel, base: Baseline, horizons: np.ndarray, rows: np.ndarray) 
             e = np.bincount(code, exposure * level / base.scatter, size)
             scaled[window] = np.log((np.maximum(a, 0.0) + 2.0) / (e + 2.0))
             fixed[f"{name}_mean_{window}"] = scaled[window][code]
+    for window in (lags[2], lags[4]):
+        # Growth over the same stretch a year ago: what a seasonal naive forecast lacks.
+        if length < year + window:
+            for name in ("", *(f"{level}_" for level in levels)):
+                fixed[f"{name}growth_{window}"] = np.full(n, np.nan)
+            continue
+        now = slice(length - window, length)
+        then = slice(length - window - year, length - year)
+        both = m[:, now] & m[:, then]
+        new, old = (y[:, now] * both).sum(1), (y[:, then] * both).sum(1)
+        some = both.sum(1) >= max(1, window // 2)
+        lean = tiny * window
+        own = np.where(some, np.log((np.maximum(new, 0.0) + lean) / (np.maximum(old, 0.0) + lean)), np.nan)
+        fixed[f"growth_{window}"] = np.clip(own, -_CLIP, _CLIP)
+        for name, (code, size) in levels.items():
+            a = np.bincount(code, np.where(some, new, 0.0) / base.scatter, size)
+            b = np.bincount(code, np.where(some, old, 0.0) / base.scatter, size)
+            fixed[f"{name}_growth_{window}"] = np.log((np.maximum(a, 0.0) + 2.0) / (np.maximum(b, 0.0) + 2.0))[code]
     per_row = np.stack([v[rows] for v in fixed.values()], 1)
     names = list(fixed)
     by_time: dict[str, np.ndarray] = {"horizon": np.broadcast_to(horizons, (len(rows), len(horizons)))}
@@ -99,6 +117,11 @@ def build(panel: Panel, base: Baseline, horizons: np.ndarray, rows: np.ndarray) 
         )
         safe = np.clip(past, 0, length - 1)
         valid = (past >= 0) & (past < length)
+        if spread and year < 300:
+            exact = np.where(valid & m[:, safe][rows], np.maximum(y[:, safe][rows], 0.0), np.nan)
+            by_time[f"same_{back_years}"] = np.clip(
+                np.log((exact + tiny[rows][:, None]) / (level + tiny)[rows][:, None]), -_CLIP, _CLIP
+            )
         sold = y[:, safe] / base.scatter[:, None]
         usual = base.index[:, safe] * m[:, safe] * (level / base.scatter)[:, None]
         for name, (code, size) in levels.items():

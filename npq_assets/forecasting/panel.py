@@ -55,6 +55,21 @@ class Panel:
         """Dates of column numbers, also beyond the last."""
         return self.calendar.dates(self.start + np.asarray(columns))
 
+    def since(self, column: int) -> Panel:
+        """The same panel from a column on (views, no copies)."""
+        return Panel(
+            self.ids,
+            self.calendar,
+            self.start + column,
+            self.y[:, column:],
+            self.observed[:, column:],
+            self.in_stock[:, column:],
+            np.maximum(self.first - column, 0),
+            {name: values[:, column:] for name, values in self.known.items()},
+            self.groups,
+            self.numeric,
+        )
+
     def until(self, columns: int) -> Panel:
         """The same panel as it was after its first `columns` periods (views, no copies); covariates stay known."""
         return Panel(
