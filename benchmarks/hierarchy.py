@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from npq_assets.forecasting.compat import expected_of
 from npq_assets.forecasting.hierarchy import hierarchical
 from npq_assets.forecasting.model import Settings
 
@@ -72,7 +71,7 @@ def measure(
     truth = joined["y"].to_numpy().reshape(found.mean.shape)
     seen = np.isfinite(truth)
     y = np.where(seen, truth, 0.0)
-    plain = expected_of(found.bottom)
+    plain = found.bottom.expected()
     paths = found.paths(200) * seen[:, None, :]
     low, high = np.quantile(found.aggregated(paths), [0.1, 0.9], axis=1)
     total = found.aggregated(y)

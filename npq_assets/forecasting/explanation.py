@@ -16,9 +16,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from npq_assets.forecasting import baseline, features
-from npq_assets.forecasting.compat import expected_of, lightgbm, seen_by_model, segment_of_rows
-from npq_assets.forecasting.model import FittedModel, kinds
+from npq_assets.forecasting import baseline
+from npq_assets.forecasting.forms import lightgbm, segment_of
+from npq_assets.forecasting.model import FittedModel, kinds, recent
 from npq_assets.forecasting.panel import Panel
 
 Array = NDArray[np.float64]
@@ -147,7 +147,7 @@ def explain_panel(
     """
     rows = np.asarray(rows, int)
     found = model.predict_panel(panel, horizon, threads=threads)
-    parts = _parts(model, panel, horizon, rows, expected_of(found)[rows], threads)
+    parts = _parts(model, panel, horizon, rows, found.expected()[rows], threads)
     return _table(panel, horizon, rows, parts)
 
 
@@ -175,7 +175,7 @@ def explain(
 def _parts(
     model: FittedModel, panel: Panel, horizon: int, rows: np.ndarray, forecast: Array, threads: int | None
 ) -> Parts:
-    past = seen_by_model(panel)
+    past = recent(panel)
     ahead = np.arange(1, horizon + 1)
     base = baseline.fit(past, model.seasons, model.settings.tuning)
     usual = base.prior[rows]
@@ -243,33 +243,21 @@ def members(
         season[group] = season.get(group, np.zeros(shape)) + index
     simple = {LEVEL: level, **season}
     mean = base.mean(periods)[rows]
-    names = getattr(model, "forms", None)
-    if names is None:
-        learned = bool(model.boosters) and model.weight > 0
-        table = _aligned(model, panel, base, ahead, rows) if learned else None
-        told = _grouped(model, panel, contributions(model.boosters, table, threads), shape) if table is not None else {}
-        logs = _together(simple, {group: model.weight * effect for group, effect in told.items()})
-        return [Member(np.ones(shape), np.asarray(expected_by(logs, base.prior[rows])), logs)]
-    counts = kinds(panel)[0]
-    place = segment_of_rows(mean, base.scatter[rows], counts[rows])
-    table = _aligned(model, panel, base, ahead, rows)
+    scatter, counts = base.scatter[rows][:, None], kinds(panel)[0][rows][:, None]
+    place = segment_of(mean, scatter, counts)
+    table = model.table(panel, base, ahead, rows) if model.boosters else np.zeros((0, 0))
     found = []
     for form, value in model._members(panel, base, ahead, rows, threads).items():
-        weight = model.weights[place, names.index(form)]
-        text = dict(model.boosters).get(form)
+        weight = model.weights[place, model.forms.index(form)]
+        text = model.boosters.get(form)
         if text is not None:
-            told = _grouped(model, panel, contributions([text], table, threads), shape)
+            told = _grouped(model, panel, contributions(text, table, threads), shape)
             found.append(Member(weight, value, _together(simple if form == "ratio" else {LEVEL: level}, told)))
         elif form == "seasonal_mean":
             found.append(Member(weight, value, simple))
         else:
             found.append(Member(weight, value, {}, SEASON if form == "seasonal_naive" else LEVEL))
     return found
-
-
-def expected_by(logs: dict[str, Array], usual: Array) -> Array:
-    """usual x exp(sum of the effects)."""
-    return np.asarray(usual[:, None] * np.exp(sum(logs.values(), np.zeros((len(usual), 1)))))
 
 
 def _together(*many: dict[str, Array]) -> dict[str, Array]:
@@ -289,29 +277,10 @@ def _grouped(model: FittedModel, panel: Panel, effects: Array, shape: tuple[int,
     }
 
 
-def _aligned(
-    model: FittedModel, panel: Panel, base: baseline.Baseline, ahead: np.ndarray, rows: np.ndarray
-) -> np.ndarray:
-    """Features in the order that the model learned them."""
-    table, names = features.build(panel, base, ahead, rows)
-    where = {name: i for i, name in enumerate(names)}
-    if "horizon" in where:
-        table[:, where["horizon"]] = np.tile(np.minimum(ahead, model.horizon), len(rows))
-    aligned = np.full((len(table), len(model.names)), np.nan, np.float32)
-    for i, name in enumerate(model.names):
-        if name in where:
-            aligned[:, i] = table[:, where[name]]
-    return aligned
-
-
-def contributions(boosters: Sequence[str], table: np.ndarray, threads: int | None = None) -> Array:
-    """Exact tree contributions on the raw scale, averaged over boosters: (rows, features + 1), the last is the mean."""
-    lgb = lightgbm()
-    total = np.zeros((len(table), table.shape[1] + 1))
-    for text in boosters:
-        booster = lgb.Booster(model_str=text)
-        total += np.asarray(booster.predict(table, pred_contrib=True, num_threads=threads or 2))
-    return total / max(1, len(boosters))
+def contributions(text: str, table: np.ndarray, threads: int | None = None) -> Array:
+    """Exact contributions of a booster's features on the raw scale: (rows, features + 1), the last is the mean."""
+    booster = lightgbm().Booster(model_str=text)
+    return np.asarray(booster.predict(table, pred_contrib=True, num_threads=threads or 2), float)
 
 
 def _table(panel: Panel, horizon: int, rows: np.ndarray, parts: Parts) -> pl.DataFrame:

@@ -30,7 +30,6 @@ from scipy import optimize, sparse
 
 from npq_assets.errors import NpqError
 from npq_assets.forecasting import baseline
-from npq_assets.forecasting.compat import expected_of, limits_of
 from npq_assets.forecasting.distribution import QUANTILES, ForecastDistribution, check_quantiles, quantile_columns
 from npq_assets.forecasting.model import Settings, kinds, train_panel
 from npq_assets.forecasting.panel import Frame, Panel, as_polars
@@ -249,7 +248,7 @@ class HierarchicalForecast:
         levels = check_quantiles(quantiles)
         horizon = self.mean.shape[1]
         upper = np.quantile(self.aggregated(self.paths(n_samples, seed)), levels, axis=1).transpose(1, 0, 2)
-        lower = self._moved(limits_of(self.bottom, levels))
+        lower = self._moved(self.bottom.limits(levels))
         ids = np.concatenate([self.hierarchy.names, self.bottom.ids]).astype(str)
         level = [self.hierarchy.levels[k] for k in self.hierarchy.level] + [BOTTOM] * len(self.bottom.ids)
         method = ["reconciled"] * len(self.hierarchy.names) + [str(m) for m in self.bottom.method]
@@ -267,7 +266,7 @@ class HierarchicalForecast:
 
     def _moved(self, values: Array) -> Array:
         """Values (n, K, H) of the bottom distribution moved to the updated means: scaled, or shifted where signed."""
-        before, after = expected_of(self.bottom), self.mean
+        before, after = self.bottom.expected(), self.mean
         ratio = np.divide(after, before, out=np.ones_like(before), where=before > 1e-12)
         moved = values * ratio[:, None, :]
         if self.signed.any():
@@ -380,8 +379,8 @@ def hierarchical(
         )
 
     bottom = train(panel).predict_panel(panel, horizon, threads=threads)
-    plain = expected_of(bottom)
-    direct = expected_of(train(upper).predict_panel(upper, horizon, threads=threads))[order]
+    plain = bottom.expected()
+    direct = train(upper).predict_panel(upper, horizon, threads=threads).expected()[order]
     signed = kinds(panel)[1]
     length = panel.shape[1]
     held = min(max(4 * horizon, panel.calendar.year), length // 4)
@@ -396,13 +395,13 @@ def hierarchical(
     judged = []
     for origin in origins:
         base = below.predict_panel(panel.until(int(origin)), horizon, threads=threads)
-        sums = expected_of(above.predict_panel(upper.until(int(origin)), horizon, threads=threads))[order]
+        sums = above.predict_panel(upper.until(int(origin)), horizon, threads=threads).expected()[order]
         paths = base.paths(_SCENARIOS, seed)
         later = slice(int(origin), int(origin) + horizon)
         judged.append(
             _HeldOut(
                 upper.y[order][:, later],
-                expected_of(base),
+                base.expected(),
                 sums,
                 paths.var(1),
                 np.asarray(tree.sums @ paths.reshape(len(paths), -1)).reshape(-1, *paths.shape[1:]).std(1),

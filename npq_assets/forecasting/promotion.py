@@ -6,7 +6,7 @@ Which models compete, and what serves meanwhile, does not belong here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -58,6 +58,11 @@ SCHEMA = {
     "low": pl.Float64, "high": pl.Float64, "periods": pl.Int64, "series": pl.Int64, "promoted": pl.Boolean,
     "reason": pl.String,
 }  # fmt: skip
+
+
+def simple_method(model: FittedModel) -> FittedModel:
+    """The model reduced to the seasonal mean, with the same spread: the rival that no model may lose to."""
+    return replace(model, boosters={}, forms=("seasonal_mean",), weights=np.ones((len(model.weights), 1)))
 
 
 def judge(

@@ -13,9 +13,8 @@ import polars as pl
 
 from npq_assets.errors import NpqError
 from npq_assets.forecasting import FittedModel, load
-from npq_assets.forecasting.compat import simple_of
 from npq_assets.forecasting.panel import build as build_panel
-from npq_assets.forecasting.promotion import SCHEMA, judge
+from npq_assets.forecasting.promotion import SCHEMA, judge, simple_method
 from npq_assets.retail.demand import frames_of
 from npq_assets.retail.inputs import RetailInputs
 from npq_assets.settings import Home
@@ -40,7 +39,7 @@ def judge_models(inputs: RetailInputs, home: Home, version: str) -> pl.DataFrame
     if serving is None or not serving.boosters:
         return pl.DataFrame(schema=JUDGEMENTS)
     rivals: list[tuple[str, FittedModel, str, FittedModel]] = [
-        ("simple method", simple_of(serving), "in service", serving)
+        ("simple method", simple_method(serving), "in service", serving)
     ]
     if before is not None:
         rivals.append(("predecessor", before, "in service", serving))

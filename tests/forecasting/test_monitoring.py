@@ -6,11 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from npq_assets.forecasting.compat import simple_of
 from npq_assets.forecasting.model import train
 from npq_assets.forecasting.monitoring import coverage, cusum, decision_interval, drifted, population_stability, stuck
 from npq_assets.forecasting.panel import build
-from npq_assets.forecasting.promotion import judge
+from npq_assets.forecasting.promotion import judge, simple_method
 from tests.forecasting.small import small_settings
 
 MONDAY = date(2020, 1, 6)
@@ -119,7 +118,7 @@ def test_a_champion_falls_only_to_a_significantly_better_model():
     good = train(
         history.filter(pl.col("ds") < MONDAY + timedelta(days=7 * 110)), 4, "W-MON", threads=1, settings=settings
     )
-    blind = simple_of(good)
+    blind = simple_method(good)
     panel = build(history, "W-MON")
     won = judge(blind, good, panel, 4, threads=1)
     assert won.promoted and won.challenger_loss < won.champion_loss and won.high < 0
