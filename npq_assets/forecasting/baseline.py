@@ -52,11 +52,12 @@ class Baseline:
     adjusted: np.ndarray
     index: np.ndarray
 
-    def season(self, periods: np.ndarray) -> np.ndarray:
-        """Seasonal index (n, len(periods)) of period numbers."""
-        out = np.ones((len(self.level), len(periods)))
+    def season(self, periods: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Seasonal index (n, len(periods)) of period numbers, or of some rows only."""
+        out = np.ones((len(self.level) if rows is None else len(rows), len(periods)))
         for (length, width), profile in zip(self.seasons, self.profiles, strict=True):
-            out *= profile[:, (periods // width) % length]
+            position = (periods // width) % length
+            out *= profile[:, position] if rows is None else profile[np.ix_(rows, position)]
         return out
 
     def season_of_all(self, periods: np.ndarray) -> np.ndarray:

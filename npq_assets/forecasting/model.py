@@ -70,7 +70,7 @@ class FittedModel:
         boosters: LightGBM models as text, by form; none where data could not carry a model.
         poisson: Whether the boosted forms have a Poisson likelihood (else squared error of logarithms).
         calibration: Spread, shape and dependence.
-        covariates: Known covariates it expects.
+        words: Vocabulary of each covariate in words.
         settings: How it was trained.
         evidence: Held-out measures behind the choices.
         reason: Why there is no LightGBM model, if so.
@@ -87,7 +87,7 @@ class FittedModel:
     boosters: dict[str, str]
     poisson: bool
     calibration: Calibration
-    covariates: tuple[str, ...]
+    words: dict[str, tuple[str, ...]]
     settings: Settings
     evidence: dict[str, Any]
     reason: str = ""
@@ -116,7 +116,7 @@ class FittedModel:
             "excess": list(self.calibration.excess),
             "shape": [[float(v) for v in row] for row in shape],
             "dependence": asdict(self.calibration.dependence),
-            "covariates": list(self.covariates),
+            "words": {name: list(words) for name, words in self.words.items()},
             "settings": asdict(self.settings),
             "evidence": self.evidence,
             "reason": self.reason,
@@ -158,7 +158,14 @@ class FittedModel:
         """
         horizon = _checked_horizon(self.horizon if horizon is None else horizon)
         panel = build_panel(
-            history, self.freq, future=future, static=static, available=available, horizon=horizon, ids=ids
+            history,
+            self.freq,
+            future=future,
+            static=static,
+            available=available,
+            horizon=horizon,
+            ids=ids,
+            words=self.words,
         )
         return self.predict_panel(panel, horizon, threads=threads)
 
@@ -229,21 +236,23 @@ class FittedModel:
         for form in self.boosters:
             out[form] = np.empty((len(rows), horizon))
         step = max(1, _BLOCK // horizon)
-        for low in range(0, len(rows) if self.boosters else 0, step):
+        prepared = features.prepare(panel, base, ahead) if self.boosters else None
+        for low in range(0, len(rows) if prepared else 0, step):
             part = rows[low : low + step]
-            table = self.table(panel, base, ahead, part)
+            assert prepared is not None
+            table = self.table(prepared, part)
             for form, text in self.boosters.items():
                 offset = mean[part] if form == "ratio" else base.level[part][:, None]
                 factor = forms.boosted(text, table, self.poisson, threads).reshape(len(part), horizon)
                 out[form][low : low + step] = offset * factor
         return {form: out[form] for form in self.forms}
 
-    def table(self, panel: Panel, base: baseline.Baseline, ahead: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def table(self, prepared: features.Prepared, rows: np.ndarray) -> np.ndarray:
         """Features of `rows` for each period ahead, in the order of `names`: (r * H, F)."""
-        values, names = features.build(panel, base, ahead, rows)
+        values, names = prepared.table(rows)
         where = {name: i for i, name in enumerate(names)}
         # Beyond what was learned, the furthest learned horizon's correction holds.
-        values[:, where["horizon"]] = np.tile(np.minimum(ahead, self.horizon), len(rows))
+        values[:, where["horizon"]] = np.tile(np.minimum(prepared.horizons, self.horizon), len(rows))
         if tuple(names) == self.names:
             return values
         aligned = np.full((len(values), len(self.names)), np.nan, np.float32)
@@ -283,7 +292,7 @@ def load(folder: Path | str) -> FittedModel:
                 np.array(document["shape"], float),
                 Dependence(**document["dependence"]),
             ),
-            tuple(document["covariates"]),
+            {name: tuple(words) for name, words in document["words"].items()},
             Settings(
                 **{
                     **settings,
@@ -366,7 +375,7 @@ def train_panel(
         {},
         bool(counts.mean() > 0.5),
         Calibration(shape=default_shape()),
-        tuple(panel.known),
+        panel.words,
         settings,
         {},
         "",
@@ -487,6 +496,7 @@ def _some(panel: Panel, rows: np.ndarray) -> Panel:
         {k: v[rows] for k, v in panel.known.items()},
         {k: (v[0], v[1][rows]) for k, v in panel.groups.items()},
         {k: v[rows] for k, v in panel.numeric.items()},
+        panel.words,
     )
 
 
