@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from npq_assets.forecasting import baseline
+from npq_assets.forecasting import baseline, features
 from npq_assets.forecasting.forms import lightgbm, segment_of
 from npq_assets.forecasting.model import FittedModel, kinds, recent
 from npq_assets.forecasting.panel import Panel
@@ -42,14 +42,14 @@ OTHER = "other"
 REST = "limits and blending"
 
 _SUFFIXES = ("_change", "_ratio", "_next", "_before", "_lead", "_lag", "_level", "_relative")
-_COVARIATES = (
+_COVARIATES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (ORDERS, ("order", "backlog", "booked")),
     (EVENTS, ("event", "holiday", "snap", "festival", "school")),
     (PROMOTION, ("promo", "discount", "offer", "campaign", "coupon", "feature")),
     (PRICE, ("price",)),
 )
 _SITE_WORDS = ("site", "store", "state", "region", "plant", "depot", "country", "city")
-_FEATURES = (
+_FEATURES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (STOCK, ("stock", "since_seen", "censor", "available", "in_stock")),
     (TREND, ("trend", "slope", "growth", "drift")),
     (SEASON, ("year_ago", "day_of_year", "log_season", "season", "fourier")),
@@ -69,6 +69,8 @@ def group_of(name: str, covariates: Iterable[str] = (), groups: Iterable[str] = 
         groups: Static attributes; theirs begin with `<attribute>_` (or `all_`).
     """
     for covariate in sorted(covariates, key=len, reverse=True):
+        if name.endswith(f"_{covariate}_effect"):
+            return EVENTS  # what a word that names a date did to demand before
         if (
             name == covariate
             or name in {covariate + suffix for suffix in _SUFFIXES}
@@ -84,8 +86,8 @@ def group_of(name: str, covariates: Iterable[str] = (), groups: Iterable[str] = 
             return SITE if any(word in attribute.lower() for word in _SITE_WORDS) else PEERS
     if name.startswith("all_"):
         return ALL
-    for group, words in _FEATURES:
-        if any(name.startswith(word) for word in words):
+    for group, starts in _FEATURES:
+        if name.startswith(starts):
             return group
     low = name.lower()
     for group, words in _COVARIATES:
@@ -166,7 +168,14 @@ def explain(
     from npq_assets.forecasting.panel import build as build_panel
 
     panel = build_panel(
-        history, model.freq, future=future, static=static, available=available, horizon=horizon, ids=list(ids)
+        history,
+        model.freq,
+        future=future,
+        static=static,
+        available=available,
+        horizon=horizon,
+        ids=list(ids),
+        words=model.words,
     )
     place = {str(name): row for row, name in enumerate(panel.ids)}
     return explain_panel(model, panel, horizon, [place[name] for name in ids], threads)
@@ -245,7 +254,7 @@ def members(
     mean = base.mean(periods)[rows]
     scatter, counts = base.scatter[rows][:, None], kinds(panel)[0][rows][:, None]
     place = segment_of(mean, scatter, counts)
-    table = model.table(panel, base, ahead, rows) if model.boosters else np.zeros((0, 0))
+    table = model.table(features.prepare(panel, base, ahead), rows) if model.boosters else np.zeros((0, 0))
     found = []
     for form, value in model._members(panel, base, ahead, rows, threads).items():
         weight = model.weights[place, model.forms.index(form)]
@@ -300,7 +309,7 @@ def _table(panel: Panel, horizon: int, rows: np.ndarray, parts: Parts) -> pl.Dat
                 continue
             units = stacked[:, i, h]
             effect = units / logarithmic_mean(np.array(mean), np.array(usual))
-            for k in np.lexsort((names, -np.abs(units))):
+            for k in np.lexsort((np.array(names), -np.abs(units))):
                 if units[k] != 0.0:
                     records.append(
                         (unique_id, day, names[k], float(effect[k]), float(100 * np.expm1(effect[k])), float(units[k]))
