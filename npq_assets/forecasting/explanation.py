@@ -263,7 +263,7 @@ def members(
         text = model.boosters.get(form)
         if text is not None:
             told = _grouped(model, panel, contributions(text, table, threads), shape)
-            found.append(Member(weight, value, _together(simple if form == "ratio" else {LEVEL: level}, told)))
+            found.append(Member(weight, value, _together({LEVEL: level} if form == "level" else simple, told)))
         elif form == "seasonal_mean":
             found.append(Member(weight, value, simple))
         else:

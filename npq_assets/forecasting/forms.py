@@ -1,7 +1,8 @@
-"""The forms of a forecast's centre, and how they are combined: two boosted corrections beside simple and local methods.
+"""The forms of a forecast's centre, and how they are combined: three boosted corrections beside simple and local methods.
 
-`ratio` corrects the seasonal mean, `level` forecasts the demand over the series' level and finds the season itself; both
-learn from the same rows and share their histograms. The seasonal mean, the seasonal naive method with growth, and, where
+`ratio` corrects the seasonal mean, `robust` does so under another loss (Tweedie for counts, absolute error for measured
+demand), `level` forecasts the demand over the series' level and finds the season itself; they learn from the same rows
+and share their histograms. The seasonal mean, the seasonal naive method with growth, and, where
 the panel is one for them, exponential smoothing and Theta stand beside them. Weights are non-negative, add up to one and
 are chosen per segment on held-out demand (stacking, Breiman 1996); a segment with little evidence keeps those of all.
 Spread does not belong here.
@@ -18,9 +19,17 @@ import numpy as np
 from npq_assets.forecasting.rows import Rows
 
 SIMPLE = ("seasonal_mean", "seasonal_naive")
-BOOSTED = ("ratio", "level")
+BOOSTED = ("ratio", "level", "robust")
+_OBJECTIVE = {
+    ("ratio", True): "poisson",
+    ("level", True): "poisson",
+    ("robust", True): "tweedie",
+    ("ratio", False): "l2",
+    ("level", False): "l2",
+    ("robust", False): "l1",
+}
 _FLOOR = 0.05
-_PULL = 0.002  # price of leaving the starting weights, as a share of demand: what held-out luck is worth
+_PULL = 0.01  # price of leaving the starting weights, as a share of demand: what held-out luck is worth
 _COUNT_BINS = np.array([0.5, 1.5, 5.0, 20.0])
 _NOISE_BINS = np.array([0.06, 0.15, 0.4])
 SEGMENTS = (
@@ -104,7 +113,8 @@ def boost(
             table.set_weight(weight)
             table.set_init_score(np.zeros(len(label)))
         parameters = {
-            "objective": "poisson" if counts else "l2",
+            "objective": _OBJECTIVE[form, counts],
+            "tweedie_variance_power": 1.3,
             "learning_rate": how.learning_rate,
             "num_leaves": how.leaves if counts else 3 * how.leaves,
             "min_data_in_leaf": min(how.min_leaf if counts else how.min_leaf // 3, max(20, len(rows.y) // 50)),
@@ -128,8 +138,13 @@ def boost(
     return texts, rounds
 
 
+def offset_of(form: str, base: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """What a boosted form corrects: the level for `level`, the seasonal mean for the others."""
+    return level if form == "level" else base
+
+
 def _target(rows: Rows, form: str, counts: bool) -> tuple[np.ndarray, np.ndarray]:
-    offset = rows.base if form == "ratio" else rows.level
+    offset = offset_of(form, rows.base, rows.level)
     ratio = np.clip(rows.y / np.maximum(offset, 1e-9), 0.0, 20.0)
     if counts:
         weight = offset / rows.scatter

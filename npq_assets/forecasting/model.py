@@ -242,7 +242,7 @@ class FittedModel:
             assert prepared is not None
             table = self.table(prepared, part)
             for form, text in self.boosters.items():
-                offset = mean[part] if form == "ratio" else base.level[part][:, None]
+                offset = forms.offset_of(form, mean[part], base.level[part][:, None])
                 factor = forms.boosted(text, table, self.poisson, threads).reshape(len(part), horizon)
                 out[form][low : low + step] = offset * factor
         return {form: out[form] for form in self.forms}
@@ -411,7 +411,7 @@ def train_panel(
     else:
         texts, trees = forms.boost(learn, simple.poisson, settings.boosting, seed, threads, test)
         for form, text in texts.items():
-            offset = test.base if form == "ratio" else test.level
+            offset = forms.offset_of(form, test.base, test.level)
             members[form] = offset * forms.boosted(text, test.x, simple.poisson, threads)
     chosen = selection.choose(members, test, counts[test.series])
     model = replace(
