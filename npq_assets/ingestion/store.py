@@ -239,8 +239,8 @@ def _parse(places: Places, table: Table, content: Content, file: LandedFile) -> 
                 if bad.height:
                     bad_writer.write(bad)
                     reasons.update(_kind_of(reason) for reason in bad[REASON])
-            good_writer.write(_no_good(table))
-            bad_writer.write(_NO_BAD)
+            good_writer.write_if_nothing(_no_good(table))
+            bad_writer.write_if_nothing(_NO_BAD)
     except Unreadable as error:
         content.landed = content.accepted = 0
         content.unreadable = str(error)
@@ -288,6 +288,11 @@ class _Writer:
         if data.num_rows or self.rows == 0:
             self._writer.write_table(data.cast(self._writer.schema), row_group_size=_ROW_GROUP)
         self.rows += data.num_rows
+
+    def write_if_nothing(self, frame: pl.DataFrame) -> None:
+        """Gives a file without rows its schema; one that has a schema, perhaps with columns beyond the contract, keeps it."""
+        if self._writer is None:
+            self.write(frame)
 
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
