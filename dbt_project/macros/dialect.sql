@@ -24,6 +24,10 @@
     cast(({{ moment }} at time zone 'UTC') as date)
 {%- endmacro -%}
 
+{%- macro hour_of(moment) -%}
+    cast(extract(hour from ({{ moment }} at time zone 'UTC')) as integer)
+{%- endmacro -%}
+
 {%- macro add_days(day, days) -%}
     cast({{ day }} + to_days(cast({{ days }} as integer)) as date)
 {%- endmacro -%}
