@@ -160,7 +160,7 @@ def complete_journey(folder: Path, out: Path, threads: int, judge: bool) -> None
     end = known_weeks(folder) * 7
     n = len(purchases.items)
     weeks = mailer_share(folder, purchases)
-    training = Training(horizon=HORIZON, cutoffs=4, trees=260, threads=threads, models=2)
+    training = Training(horizon=HORIZON, cutoffs=3, trees=200, threads=threads)
     known: dict[int, Known] = {}
     steps = training.cutoffs + (1 if judge else 0)
     for day in range(end, end - (steps + 1) * HORIZON, -HORIZON):
