@@ -35,7 +35,7 @@ EXPERIMENT_WEEKS = 16
 EXPERIMENT_SHARE = 0.30
 TARGETED_DEPTHS = (0.08, 0.12, 0.16)
 COST_PER_USE = 0.05
-BUDGET_PER_CUSTOMER = 0.03
+BUDGET_PER_CUSTOMER = 0.012
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ class Customers:
         rows = [self._shelf_responses(), *tried]
         yield "retail.offer_responses", f"offer-responses-{as_of}", pl.concat([r for r in rows if r.height], how="diagonal")
         if self._basket_stubs:
-            yield "retail.service_requests", f"service-requests-{as_of}", self._requests()
+            yield "retail.service_requests", f"service-requests-{as_of}", self._requests(as_of)
 
     def _shelf_responses(self) -> pl.DataFrame:
         """Letters about reductions that everybody gets in the stores; there were no controls."""
@@ -344,7 +344,15 @@ class Customers:
         without, with_it, used, _ = self.outcomes(offer, chosen)
         return response_frame(self, offer, chosen, offer.starts_on, control, used, np.where(control, without, with_it))
 
-    def _requests(self) -> pl.DataFrame:
+    def requests_of(self, day: date) -> pl.DataFrame:
+        """Requests that were opened or settled on a day, as known when the next one opens."""
+        if not self._basket_stubs:
+            return pl.DataFrame()
+        known = self._requests(day + timedelta(days=1))
+        on = pl.lit(day)
+        return known.filter((pl.col("opened_at").dt.date() == on) | (pl.col("closed_at").dt.date() == on).fill_null(False))
+
+    def _requests(self, until: date) -> pl.DataFrame:
         baskets = pl.concat(self._basket_stubs)
         seed = self.company.config.seed
         number = np.arange(baskets.height)
@@ -352,7 +360,7 @@ class Customers:
         hours = 2 + np.floor(90 * streams.uniform(seed, "complaint delay", chosen)).astype(np.int64)
         duration = 1 + np.floor(70 * streams.uniform(seed, "complaint duration", chosen)).astype(np.int64)
         topic = np.floor(len(_TOPICS) * streams.uniform(seed, "topic", chosen) ** 1.4).astype(np.int64)
-        as_of = datetime.combine(self.company.config.as_of, datetime.min.time(), UTC)
+        as_of = datetime.combine(until, datetime.min.time(), UTC)
         frame = baskets[chosen].with_columns(
             request_id=pl.Series([f"SR{n + 1:06d}" for n in range(chosen.size)], dtype=pl.String),
             opened_at=pl.col("bought_at") + pl.lit(pl.Series(hours * 3_600_000_000)).cast(pl.Duration("us")),

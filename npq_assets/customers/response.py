@@ -28,6 +28,7 @@ class Response:
         redeem: Coefficients of the log odds of redeeming.
         center: Means of the features.
         scale: Their standard deviations.
+        effect_per_size: Mean effect per money of a typical purchase.
         judgement: What was compared on later offers.
     """
 
@@ -39,15 +40,21 @@ class Response:
     redeem: Floats
     center: Floats
     scale: Floats
+    effect_per_size: float = 0.0
     judgement: dict[str, float] = field(default_factory=dict)
 
-    def incremental_profit(self, x: Floats) -> Floats:
-        """Expected profit with the offer less without, before the cost of sending, (n); NaN if unknown."""
+    def incremental_profit(self, x: Floats, size: Floats) -> Floats:
+        """Expected profit with the offer less without, before the cost of sending, (n); NaN if unknown.
+
+        Args:
+            x: Features (n, p).
+            size: Typical money of a purchase that the offer is for (n).
+        """
         if not self.known:
             return np.full(len(x), np.nan)
         if self.model == "average":
-            return np.full(len(x), self.effect_mean)
-        return np.asarray(_with_one(self._standard(x)) @ self.effect)
+            return self.effect_per_size * size
+        return np.asarray(_with_one(self._standard(x)) @ self.effect) * size
 
     def redemption(self, x: Floats) -> Floats:
         """Probability of using the offer (n)."""
@@ -59,7 +66,9 @@ class Response:
         return (x - self.center) / self.scale
 
 
-def fit_response(x: Floats, treated: NDArray[np.bool_], profit: Floats, redeemed: Floats, time: Floats) -> Response:
+def fit_response(
+    x: Floats, treated: NDArray[np.bool_], profit: Floats, redeemed: Floats, time: Floats, size: Floats
+) -> Response:
     """Fits incremental profit and redemption to the outcome of past offers.
 
     The effect is fitted by the R-learner (Nie and Wager 2021): residuals of profit on residuals of treatment, ridge
@@ -72,6 +81,8 @@ def fit_response(x: Floats, treated: NDArray[np.bool_], profit: Floats, redeemed
         profit: Profit within the offer's days (n); NaN where nothing was landed.
         redeemed: Whether it was used (n).
         time: When it was sent (n); later rows judge what earlier ones taught.
+        size: Typical money of a purchase that the offer is for (n), > 0: effects are learnt relative to it, so that dear and
+            cheap families teach the same thing.
     """
     center, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9) if len(x) else np.ones(x.shape[1])
     z = (x - center) / scale
@@ -82,7 +93,7 @@ def fit_response(x: Floats, treated: NDArray[np.bool_], profit: Floats, redeemed
     none = np.zeros(x.shape[1] + 1)
     if controls < MIN_ROWS or others < MIN_ROWS:
         judgement = {"controls": float(controls), "treated": float(others)}
-        return Response(False, "unknown", none, float("nan"), (float("nan"), float("nan")), redeem, center, scale, judgement)
+        return Response(False, "unknown", none, float("nan"), (float("nan"), float("nan")), redeem, center, scale, 0.0, judgement)
     mean = profit[usable & sent].mean() - profit[usable & ~sent].mean()
     error = np.sqrt(profit[usable & sent].var() / others + profit[usable & ~sent].var() / controls)
     cut = np.quantile(time[usable], 0.65)
@@ -90,17 +101,19 @@ def fit_response(x: Floats, treated: NDArray[np.bool_], profit: Floats, redeemed
     judgement = {"controls": float(controls), "treated": float(others)}
     model = "average"
     if all((part & arm).sum() >= MIN_ROWS // 2 for part in (early, late) for arm in (sent, ~sent)):
-        trial = _r_learner(z[early], sent[early], profit[early])
+        trial = _r_learner(z[early], sent[early], profit[early] / size[early])
         ranking = _with_one(z[late]) @ trial
         # Whatever the share of an experiment that is written to, its best half is compared with its worst.
         best = ranking >= np.median(ranking)
-        gains = [_arm_difference(profit[late][half], sent[late][half]) for half in (best, ~best)]
+        relative = profit[late] / size[late]
+        gains = [_arm_difference(relative[half], sent[late][half]) for half in (best, ~best)]
         judgement["effect in the half ranked first"], judgement["effect in the other half"] = gains[0][0], gains[1][0]
         spread = np.hypot(gains[0][1], gains[1][1])
         judgement["difference over its standard error"] = float((gains[0][0] - gains[1][0]) / max(spread, 1e-9))
         if gains[0][0] - gains[1][0] > 1.0 * spread:
             model = "learned"
-    effect = _r_learner(z[usable], sent[usable], profit[usable])
+    effect = _r_learner(z[usable], sent[usable], profit[usable] / size[usable])
+    per_size = _arm_difference(profit[usable] / size[usable], sent[usable])[0]
     return Response(
         True,
         model,
@@ -110,6 +123,7 @@ def fit_response(x: Floats, treated: NDArray[np.bool_], profit: Floats, redeemed
         redeem,
         center,
         scale,
+        per_size,
         judgement,
     )
 

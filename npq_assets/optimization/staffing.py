@@ -1,10 +1,11 @@
 """How many people answer requests in each shift: staff against late first responses, a small integer program.
 
-    min   sum_s w_s n_s + (1/K) sum_k sum_t l q_kt
+    min   sum_s w_s n_s + (1/K) sum_k (sum_t l q_kt + e q_kT)
     s.t.  q_kt >= q_k,t-1 + a_kt - mu sum_{s covers t} n_s,  q_kt >= 0,  n_s whole, 0 <= n_s <= N
 
 a_kt are the requests of hour t in scenario k, mu the requests that one person answers in an hour, q the requests waiting at
-the hour's end, l the cost of a request waiting an hour beyond it (a fluid queue; Green, Kolesar and Whitt 2007).
+the hour's end, l the cost of a request waiting an hour beyond it, e the cost of one left at the end, which somebody must still
+answer (a fluid queue; Green, Kolesar and Whitt 2007).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class StaffingProblem:
         waiting_cost: Cost of a request waiting an hour (money).
         most: People at most in a shift.
         waiting: Requests waiting at the beginning.
+        left_cost: Cost of a request left when the last hour ends (money).
     """
 
     arrivals: Floats
@@ -44,6 +46,7 @@ class StaffingProblem:
     waiting_cost: float
     most: int = 50
     waiting: float = 0.0
+    left_cost: float = 0.0
 
 
 def price(problem: StaffingProblem, agents: NDArray[np.int64]) -> Floats:
@@ -57,6 +60,7 @@ def price(problem: StaffingProblem, agents: NDArray[np.int64]) -> Floats:
     for hour in range(problem.arrivals.shape[1]):
         waiting = np.maximum(waiting + problem.arrivals[:, hour] - capacity[hour], 0.0)
         cost[_owner(problem, hour)] += problem.waiting_cost * waiting.mean()
+    cost[-1] += problem.left_cost * waiting.mean()
     return cost
 
 
@@ -91,7 +95,7 @@ def solve(problem: StaffingProblem, seconds: float = 30.0) -> Result:
     for hour in range(hours):
         constraints.append(q[:, hour] >= previous + problem.arrivals[:, hour] - capacity[hour])  # type: ignore[operator]
         previous = q[:, hour]
-    cost = problem.shift_cost @ n + problem.waiting_cost * cp.sum(q) / count
+    cost = problem.shift_cost @ n + (problem.waiting_cost * cp.sum(q) + problem.left_cost * cp.sum(q[:, -1])) / count
     program = cp.Problem(cp.Minimize(cost), constraints)
     if not highs.solve(program, highs_options={"time_limit": seconds, "mip_rel_gap": 1e-4, "mip_max_nodes": 2000}):
         raise NpqError("staffing: the solver found no plan in time; raise solver_seconds in npq.toml")
@@ -105,11 +109,24 @@ def solve(problem: StaffingProblem, seconds: float = 30.0) -> Result:
     return Result(plan, status, total, bound, solver="HiGHS", seconds=time.monotonic() - started)
 
 
-def careful_rule(problem: StaffingProblem, reserve: float = 1.2) -> NDArray[np.int64]:
-    """The naive rule: mean load of the shift's hours and of those before it, a fifth more, rounded up; at least one."""
+def careful_rule(problem: StaffingProblem, day: NDArray[np.int64], reserve: float = 1.2) -> NDArray[np.int64]:
+    """The naive rule: each day as many shifts as its mean load and a fifth more need, the first shifts first.
+
+    Args:
+        problem: The problem.
+        day: Number of the day of each shift (shifts).
+        reserve: What is planned over the mean.
+    """
     mean = problem.arrivals.mean(axis=0)
     load = np.zeros(len(problem.covers))
     for hour in range(problem.arrivals.shape[1]):
         load[_owner(problem, hour)] += mean[hour]
+    load[0] += problem.waiting
+    agents = np.zeros(len(problem.covers), np.int64)
     capacity = problem.answers_per_hour * problem.covers.sum(axis=1)
-    return np.maximum(1, np.ceil(reserve * load / np.maximum(capacity, 1e-9) - 1e-9)).astype(np.int64)
+    for number in np.unique(day):
+        mine = np.flatnonzero(day == number)
+        wanted = int(np.ceil(reserve * load[mine].sum() / max(float(capacity[mine].mean()), 1e-9) - 1e-9))
+        for k in range(wanted):
+            agents[mine[k % len(mine)]] += 1
+    return np.minimum(agents, problem.most)

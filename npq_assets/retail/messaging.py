@@ -15,7 +15,7 @@ from npq_assets.evaluation.ledger import decision_id
 from npq_assets.retail.customer_book import CustomerBook
 from npq_assets.retail.customer_inputs import KEY, CustomerInputs
 
-PRIORITY = {"late_delivery": 0, "back_in_stock": 1, "offer": 2, "win_back": 3}
+PRIORITY = {"late_delivery": 0, "offer": 1, "back_in_stock": 2, "win_back": 3}
 SEND_AT = time(9, 0)
 WIN_BACK_EVERY = timedelta(days=56)
 MESSAGES = {
@@ -93,6 +93,20 @@ def messages_of_the_week(earlier: pl.DataFrame, as_of: date) -> pl.DataFrame:
     """Messages that left in the six days before: customer_key, messages. With today's they make any seven days."""
     week = earlier.filter((pl.col("as_of") > as_of - timedelta(days=7)) & (pl.col("as_of") < as_of))
     return week.group_by(KEY).agg(pl.len().cast(pl.Int64).alias("messages"))
+
+
+def late_deliveries(deliveries: pl.DataFrame, as_of: date) -> pl.DataFrame:
+    """Deliveries promised for the day before that have not arrived when the day opens, or arrived late on that day.
+
+    Returns:
+        customer_key, delivery_id, late_minutes.
+    """
+    opening = datetime.combine(as_of, time(0), UTC)
+    promised = pl.coalesce("promised_at", "due_at")
+    arrived = pl.when(pl.col("arrived_at") < opening).then(pl.col("arrived_at")).otherwise(pl.lit(opening))
+    late = deliveries.with_columns(((arrived - promised).dt.total_seconds() / 60).alias("late_minutes"))
+    late = late.filter((promised < opening) & (promised >= opening - timedelta(days=1)) & (pl.col("late_minutes") > 15))
+    return late.select(KEY, "delivery_id", "late_minutes").sort(KEY, "delivery_id")
 
 
 def _late(late: pl.DataFrame) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ FEATURES = (
     "discount",
     "log_amount",
     "sensitivity_x_discount",
+    "past_use",
+    "past_use_x_family",
 )
 TEST_SIZE = 100
 _SENT = {
@@ -64,7 +66,7 @@ class OfferPlan:
 def plan_offers(
     inputs: CustomerInputs, book: CustomerBook, earlier: pl.DataFrame, contacted: pl.DataFrame | None = None
 ) -> OfferPlan:
-    """Allocates the offers that run in the week after `as_of`.
+    """Allocates the offers that run in the week of `as_of`.
 
     Args:
         inputs: What was known.
@@ -72,25 +74,25 @@ def plan_offers(
         earlier: Offers sent on earlier days: customer_key, offer_id, as_of.
         contacted: Messages of the last six days: customer_key, messages.
     """
-    week = inputs.as_of + timedelta(days=6)
+    sunday = inputs.anchor + timedelta(days=6)
     offers = inputs.offers.filter(
-        pl.col("targeted") & (pl.col("starts_on") <= week) & (pl.col("ends_on") >= inputs.as_of)
+        pl.col("targeted") & (pl.col("starts_on") <= sunday) & (pl.col("ends_on") >= inputs.as_of)
     )
     if earlier.filter(pl.col("as_of") >= inputs.anchor).height:
         last = earlier["as_of"].max()
         return _nothing(inputs, f"this week's offers were sent as of {last}")
     if offers.is_empty():
-        return _nothing(inputs, "no offer to single customers runs in the coming week")
+        return _nothing(inputs, "no offer to single customers runs this week")
     consenting = inputs.customers.filter(pl.col("marketing_consent")).select(KEY)
     if consenting.is_empty():
         return _nothing(inputs, "no customer has agreed to be written to")
-    response = _response(inputs)
+    response, use_size = _response(inputs)
     pairs = _pairs(inputs, book, offers, consenting, earlier)
     if pairs.is_empty():
         return _nothing(inputs, "every customer who may be written to has had these offers")
     x = pairs.select(FEATURES).to_numpy()
     redemption = response.redemption(x)
-    cost = redemption * (pairs["discount"] * pairs["amount"] + pairs["cost_per_use"]).to_numpy()
+    cost = redemption * (pairs["discount"] * pairs["amount"] * use_size + pairs["cost_per_use"]).to_numpy()
     pairs = pairs.with_columns(pl.Series("redemption", redemption), pl.Series("cost", cost))
     room = _room(inputs, contacted)
     budgets = {
@@ -98,7 +100,7 @@ def plan_offers(
     }
     if not response.known:
         return _trial(inputs, pairs, budgets, room, response)
-    pairs = pairs.with_columns(pl.Series("profit", response.incremental_profit(x)))
+    pairs = pairs.with_columns(pl.Series("profit", response.incremental_profit(x, pairs["amount"].to_numpy())))
     problem = OfferProblem(
         pairs.select(pl.col(KEY).alias("customer"), "offer_id", "profit", "cost"),
         budgets,
@@ -137,8 +139,8 @@ def plan_offers(
     return OfferPlan(sent, result, accounts, facts)
 
 
-def _response(inputs: CustomerInputs) -> Response:
-    """The response model, from offers that are over."""
+def _response(inputs: CustomerInputs) -> tuple[Response, float]:
+    """The response model, from offers that are over, and how many times the usual purchase a use of an offer is."""
     tried = inputs.outcomes.filter(pl.col("family").is_not_null() | pl.col("product_id").is_not_null())
     tried = _with_family(inputs, tried)
     # Offers on the shelf of everybody teach nothing about what a message changes.
@@ -146,18 +148,34 @@ def _response(inputs: CustomerInputs) -> Response:
     tried = tried.join(targeted, on="offer_id", how="semi").sort("sent_on", "offer_id", KEY)
     if tried.is_empty():
         none = np.zeros((0, len(FEATURES)))
-        return fit_response(none, np.zeros(0, bool), np.zeros(0), np.zeros(0), np.zeros(0))
+        return fit_response(none, np.zeros(0, bool), np.zeros(0), np.zeros(0), np.zeros(0), np.ones(0)), 1.0
     parts = []
     for (sent_on,), rows in tried.partition_by("sent_on", as_dict=True, maintain_order=True).items():
         parts.append(_features(inputs, rows, sent_on))
     tried = pl.concat(parts)
-    return fit_response(
+    response = fit_response(
         tried.select(FEATURES).to_numpy(),
         ~tried["held_out"].to_numpy(),
         tried["profit"].cast(pl.Float64).fill_null(float("nan")).to_numpy(),
         tried["redeemed"].cast(pl.Float64).to_numpy(),
         tried["sent_on"].to_physical().cast(pl.Float64).to_numpy(),
+        tried["amount"].to_numpy(),
     )
+    return response, _use_size(tried)
+
+
+def _use_size(tried: pl.DataFrame) -> float:
+    """List value of a use over the usual purchase: profit = value x (margin - discount) - cost of use, solved for value."""
+    used = tried.filter(
+        pl.col("redeemed")
+        & ~pl.col("held_out")
+        & pl.col("profit").is_not_null()
+        & (pl.col("list_margin") > pl.col("discount") + 0.05)
+    )
+    if used.height < 20:
+        return 1.0
+    value = (used["profit"] + used["cost_per_use"]) / (used["list_margin"] - used["discount"])
+    return float(np.clip(float(value.sum()) / max(float(used["amount"].sum()), 1e-9), 0.3, 5.0))
 
 
 def _with_family(inputs: CustomerInputs, rows: pl.DataFrame) -> pl.DataFrame:
@@ -192,11 +210,17 @@ def _features(inputs: CustomerInputs, rows: pl.DataFrame, day: date) -> pl.DataF
         ((pl.col("amount") + pl.col("discount")).sum() / pl.col("basket_id").n_unique()).alias("amount"),
         ((pl.col("amount") + pl.col("discount")).sum() / pl.col("quantity").sum().clip(0.01)).alias("price"),
         (pl.col("margin").sum() / pl.col("amount").sum().clip(0.01)).alias("unit_margin_share"),
+        (
+            (pl.col("margin") + pl.col("discount")).sum() / (pl.col("amount") + pl.col("discount")).sum().clip(0.01)
+        ).alias("list_margin"),
     )
     out = (
         rows.join(person, on=KEY, how="left", maintain_order="left")
         .join(in_family, on=[KEY, "family"], how="left", maintain_order="left")
         .join(typical, on="family", how="left", maintain_order="left")
+    )
+    out = out.join(_past_use(inputs, day), on=KEY, how="left", maintain_order="left").with_columns(
+        pl.col("past_use").fill_null(strategy="zero")
     )
     # Promotion shares of few lines are shrunk to everybody's.
     usual = float(lines.select((pl.col("discount") > 0).mean()).item() or 0.0)
@@ -207,20 +231,32 @@ def _features(inputs: CustomerInputs, rows: pl.DataFrame, day: date) -> pl.DataF
         ),
     )
     return out.with_columns(
-        pl.col("family_spend").fill_null(0.0).log1p().alias("log_family_spend"),
+        pl.col("family_spend").fill_null(0.0).clip(lower_bound=0.0).log1p().alias("log_family_spend"),
         (pl.col("family_spend").fill_null(0.0) / pl.col("spend").fill_null(1.0).clip(0.01)).alias("family_share"),
         pl.col("log_family_lines", "log_baskets").fill_null(0.0),
         pl.col("family_recency", "recency").fill_null(float(np.log1p(365.0))),
-        pl.col("spend").fill_null(0.0).log1p().alias("log_spend"),
+        pl.col("spend").fill_null(0.0).clip(lower_bound=0.0).log1p().alias("log_spend"),
         pl.col("price_sensitivity").fill_null(0.0),
         pl.col("promotion_share", "family_promotion_share").fill_null(usual),
         pl.col("amount", "price").fill_null(1.0),
-        pl.col("unit_margin_share"),
+        pl.col("unit_margin_share", "list_margin").fill_null(0.3),
         pl.col("cost_per_use").fill_null(0.0) if "cost_per_use" in out.columns else pl.lit(0.0).alias("cost_per_use"),
         pl.col("discount").fill_null(0.0),
     ).with_columns(
         pl.col("amount").log1p().alias("log_amount"),
         (pl.col("promotion_share") * pl.col("discount")).alias("sensitivity_x_discount"),
+        (pl.col("past_use") * pl.col("log_family_lines")).alias("past_use_x_family"),
+    )
+
+
+def _past_use(inputs: CustomerInputs, day: date) -> pl.DataFrame:
+    """How far each customer used earlier offers above the usual share, shrunk to it: customer_key, past_use."""
+    past = inputs.outcomes.filter(~pl.col("held_out") & (pl.coalesce("ends_on", "sent_on") < day))
+    targeted = inputs.offers.filter("targeted").select("offer_id")
+    past = past.join(targeted, on="offer_id", how="semi")
+    usual = float(past["redeemed"].cast(pl.Float64).mean() or 0.0)  # type: ignore[arg-type]
+    return past.group_by(KEY).agg(
+        ((pl.col("redeemed").cast(pl.Float64).sum() + 3 * usual) / (pl.len() + 3) - usual).alias("past_use")
     )
 
 

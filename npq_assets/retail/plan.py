@@ -16,6 +16,7 @@ from npq_assets.evaluation.policies import OrderUpTo, arrivals_by_step
 from npq_assets.optimization.inventory import carrying_periods, project_stock
 from npq_assets.optimization.replenishment import Params, ReplenishmentProblem, price, solve
 from npq_assets.optimization.result import Result
+from npq_assets.retail.customer_link import CustomerLink
 from npq_assets.retail.demand import DemandForecast
 from npq_assets.retail.inputs import RetailInputs
 
@@ -37,9 +38,17 @@ class ReplenishmentPlan:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def problem_of(inputs: RetailInputs, forecast: DemandForecast) -> ReplenishmentProblem:
-    """The day's problem: stock projected to each order's arrival, demand of the period that it must cover."""
+def problem_of(
+    inputs: RetailInputs, forecast: DemandForecast, link: CustomerLink | None = None
+) -> ReplenishmentProblem:
+    """The day's problem: stock projected to each order's arrival, demand of the period that it must cover.
+
+    With a link to the customers, offers add the demand that they are expected to bring, and a lost sale costs the value of
+    those who do not come back.
+    """
     items = inputs.items
+    if link is not None:
+        forecast, items = link.applied(inputs, forecast)
     lead = items["lead_time_periods"].to_numpy().astype(int)
     arrivals = arrivals_by_step(inputs, int(lead.max(initial=0)) + 1)
     stock, demand = project_stock(items["on_hand"].to_numpy(), arrivals, forecast.scenarios, lead)
@@ -66,9 +75,11 @@ def problem_of(inputs: RetailInputs, forecast: DemandForecast) -> ReplenishmentP
     )
 
 
-def plan_orders(inputs: RetailInputs, forecast: DemandForecast) -> ReplenishmentPlan:
+def plan_orders(
+    inputs: RetailInputs, forecast: DemandForecast, link: CustomerLink | None = None
+) -> ReplenishmentPlan:
     """Solves the day's problem and sets the naive rule's order beside each of ours, priced on the same scenarios."""
-    problem = problem_of(inputs, forecast)
+    problem = problem_of(inputs, forecast, link)
     result = solve(problem, Params(seconds=inputs.settings.solver_seconds))
     naive = NAIVE.orders(inputs)
     items = inputs.items.select(
@@ -85,6 +96,7 @@ def plan_orders(inputs: RetailInputs, forecast: DemandForecast) -> Replenishment
     items = items.with_columns(
         (problem.items["holding_cost"] / items["holding_cost"]).fill_nan(1.0).alias("carrying_periods"),
         problem.items["holding_cost"],
+        problem.items["shortage_cost"],
     )
     orders = items.join(result.plan, on=["site_id", "product_id"], how="left").join(
         naive.rename({"quantity": "naive_quantity"}), on=["site_id", "product_id"], how="left"

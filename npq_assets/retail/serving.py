@@ -26,7 +26,7 @@ AT_RISK = {
 }
 OTHER = 0.01
 LATE_FACTOR = 3.0
-SHIFTS = ((8, 14), (14, 20))
+SHIFTS = ((8, 11), (11, 14), (14, 17), (17, 20))
 DAYS = 7
 SCENARIOS = 40
 
@@ -218,7 +218,8 @@ def forecast_requests(inputs: CustomerInputs, seed: int = 0) -> np.ndarray:
 def plan_staff(inputs: CustomerInputs, book: CustomerBook, waiting: int) -> tuple[pl.DataFrame, dict[str, Any]]:
     """People by shift for the next days, beside the careful rule's.
 
-    A request that waits an hour costs the mean value at risk in that hour.
+    A request that waits an hour costs the mean value at risk in that hour, and at least so much that one not answered within
+    the promised time costs twice its answer.
     """
     arrivals = forecast_requests(inputs, inputs.settings.seed)
     count = len(arrivals)
@@ -230,16 +231,19 @@ def plan_staff(inputs: CustomerInputs, book: CustomerBook, waiting: int) -> tupl
     hours = np.array([end - begin for begin, end in SHIFTS] * DAYS, float)
     usual = float(book.people["expected_spend"].mean() or 0.0) if book.people.height else 0.0
     risk = float(np.mean([AT_RISK.get(t.lower(), OTHER) for t in inputs.cases["topic"].to_list()] or [OTHER]))
+    answer = inputs.settings.agent_cost_per_hour / inputs.settings.answers_per_hour
+    least = 2.0 * answer / inputs.settings.first_response_hours
     problem = staffing.StaffingProblem(
         flat,
         covers,
         hours * inputs.settings.agent_cost_per_hour,
         inputs.settings.answers_per_hour,
-        max(usual * (91 / 28) * risk / 24, 0.01),
+        max(usual * (91 / 28) * risk / 24, least),
         waiting=float(waiting),
+        left_cost=3.0 * answer,
     )
     result = staffing.solve(problem, inputs.settings.solver_seconds)
-    naive = staffing.careful_rule(problem)
+    naive = staffing.careful_rule(problem, np.arange(len(covers)) // len(SHIFTS))
     naive_cost = staffing.price(problem, naive)
     rows = []
     slack = max(0.0, result.objective - result.bound) / len(covers)
