@@ -84,7 +84,8 @@ def fit_response(
         size: Typical money of a purchase that the offer is for (n), > 0: effects are learnt relative to it, so that dear and
             cheap families teach the same thing.
     """
-    center, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9) if len(x) else np.ones(x.shape[1])
+    center = x.mean(axis=0) if len(x) else np.zeros(x.shape[1])
+    scale = np.maximum(x.std(axis=0), 1e-9) if len(x) else np.ones(x.shape[1])
     z = (x - center) / scale
     sent = treated.astype(bool)
     redeem = _logistic(z[sent], redeemed[sent]) if sent.sum() >= MIN_ROWS else _odds_only(redeemed[sent], x.shape[1])

@@ -30,7 +30,9 @@ PERSONAL_TABLES = tuple(
     for table in LANDING.values()
     if any(column.personal and column.name == "customer_id" for column in table.columns)
 )
-_KEYED_FOLDERS = ("marts", "plans", "forecasts", "models", "warehouse", "reports", "docs")
+# Derived folders that are deleted whole; plans lose rows only, since accounts of earlier orders are settled from them.
+_DERIVED = ("marts", "warehouse", "docs")
+_BY_ROW = ("decisions", "outbox", "personal", "plans", "forecasts", "reports")
 
 
 def personal_folder(home: Home) -> Path:
@@ -129,8 +131,8 @@ class Forgotten:
 def forget(home: Home, customer_id: str) -> Forgotten:
     """Removes every trace of a customer from landing files to decisions, and proves it by searching all that is left.
 
-    Rows go from landing files, parsed parts, quarantine, decisions and the outbox; what is derived (marts, plans, forecasts,
-    trained models, warehouse, reports) is deleted and made anew by the next run, without the customer.
+    Rows go from landing files, decisions, plans and the outbox, messages as a whole; what is derived from landing files (raw
+    tables, quarantine, marts, warehouse) is deleted and made anew by the next run, without the customer.
 
     Raises:
         NpqError: The id is empty, or nobody of that id is known here.
@@ -141,13 +143,14 @@ def forget(home: Home, customer_id: str) -> Forgotten:
         raise NpqError("npq forget: the customer id is empty; give one")
     with home_lock(home):
         key = pseudonym(secret(home), customer_id) if (home.root / "personal" / "secret.key").exists() else ""
-        before = _traces(home, customer_id, key)[1]
-        if not before:
+        words = [customer_id, *([key] if key else []), *_emails(home, customer_id)]
+        if not _traces(home, words)[1]:
             raise NpqError(f"{home.root}: no trace of this customer; check the id")
         done = Forgotten()
+        words += _message_ids(home, customer_id)
         _from_landing(home, customer_id, done)
-        _from_tables(home, customer_id, key, done)
-        for name in _KEYED_FOLDERS:
+        _from_tables(home, words, done)
+        for name in _DERIVED:
             if (home.root / name).exists():
                 shutil.rmtree(home.root / name)
                 done.deleted.append(name)
@@ -157,7 +160,7 @@ def forget(home: Home, customer_id: str) -> Forgotten:
             if (home.root / name).exists():
                 shutil.rmtree(home.root / name)
                 done.deleted.append(name)
-        done.searched, done.found = _traces(home, customer_id, key)
+        done.searched, done.found = _traces(home, words)
     return done
 
 
@@ -176,7 +179,7 @@ def _land_what_has_no_file(home: Home, customer_id: str) -> None:
             rows = rows.select(name for name in rows.columns if not name.startswith("__"))
             place = home.landing / table.domain / table.name / f"recovered-{content['hash']}.parquet"
             write_parquet(rows, place)
-            _without(place, customer_id, "")
+            _without(place, [customer_id])
 
 
 def _from_landing(home: Home, customer_id: str, done: Forgotten) -> None:
@@ -184,23 +187,36 @@ def _from_landing(home: Home, customer_id: str, done: Forgotten) -> None:
         data = _content(place)
         if customer_id.encode() not in data and not place.name.lower().endswith(".parquet"):
             continue
-        removed = _without(place, customer_id, "")
+        removed = _without(place, [customer_id])
         if removed:
             done.rows[place.relative_to(home.root).as_posix()] = removed
 
 
-def _from_tables(home: Home, customer_id: str, key: str, done: Forgotten) -> None:
-    for name in ("decisions", "outbox", "personal"):
+def _emails(home: Home, customer_id: str) -> list[str]:
+    return contacts(home).filter(pl.col("customer_id") == customer_id)["email"].unique().to_list()
+
+
+def _message_ids(home: Home, customer_id: str) -> list[str]:
+    """Ids of the messages to the customer: a message that left is known by its id alone."""
+    found: set[str] = set()
+    for place in sorted(home.decision_folder("retail", "messages").glob("as_of=*/*.parquet")):
+        rows = pl.read_parquet(place, hive_partitioning=False)
+        found.update(rows.filter(pl.col("customer_id") == customer_id)["message_id"].to_list())
+    return sorted(found)
+
+
+def _from_tables(home: Home, words: list[str], done: Forgotten) -> None:
+    for name in _BY_ROW:
         folder = home.root / name
         for place in sorted(p for p in folder.rglob("*") if p.is_file()) if folder.exists() else []:
-            removed = _without(place, customer_id, key)
+            removed = _without(place, words)
             if removed:
                 done.rows[place.relative_to(home.root).as_posix()] = removed
 
 
-def _without(place: Path, customer_id: str, key: str) -> int:
-    """Removes the rows that hold the id or the pseudonym as a value of their own; returns how many."""
-    wanted = {customer_id, key} - {""}
+def _without(place: Path, words: list[str]) -> int:
+    """Removes the rows that hold one of the words as a value of their own; returns how many."""
+    wanted, customer_id = set(words), words[0]
     if place.name.lower().endswith(".parquet"):
         frame = pl.read_parquet(place, hive_partitioning=False)
         text = [name for name, kind in frame.schema.items() if kind == pl.String]
@@ -275,9 +291,8 @@ def _content(place: Path) -> bytes:
     return data
 
 
-def _traces(home: Home, customer_id: str, key: str) -> tuple[int, list[str]]:
-    """Searches every file of the home for the id and the pseudonym as words; returns files searched and those with a hit."""
-    wanted = [word for word in (customer_id, key) if word]
+def _traces(home: Home, wanted: list[str]) -> tuple[int, list[str]]:
+    """Searches every file of the home for the words; returns files searched and those with a hit."""
     searched, found = 0, []
     for place in sorted(p for p in home.root.rglob("*") if p.is_file() and not p.is_symlink()):
         if place.name in ("secret.key", ".lock"):
@@ -297,14 +312,15 @@ def _holds(place: Path, wanted: list[str]) -> bool:
         for name, kind in frame.schema.items():
             if kind == pl.String:
                 some = frame[name].unique().drop_nulls()
-                near = some.filter(pl.any_horizontal(*[some.str.contains(word, literal=True) for word in wanted]))
-                if any(_names(value, word) for value in near.to_list() for word in wanted):
-                    return True
+                for word in wanted:
+                    near = some.filter(some.str.contains(word, literal=True))
+                    if any(_names(value, word) for value in near.to_list()):
+                        return True
             elif kind.is_integer() and name.endswith("customer_id") and wanted[0].isdigit():
                 if bool((frame[name] == int(wanted[0])).any()):
                     return True
         return False
-    data = _content(place)
+    data = place.name.encode() + b"\n" + _content(place)
     for word in wanted:
         if word.encode() not in data:
             continue

@@ -9,7 +9,7 @@ from npq_assets.customers.segments import segment_customers
 from npq_assets.customers.visits import summarize, visits_of
 from npq_assets.errors import NpqError
 
-SMALL = value.Settings(horizon=28, cutoffs=2, trees=20, models=1, step=28, threads=1)
+SMALL = value.Settings(horizon=28, cutoffs=1, trees=10, models=1, step=28, threads=1)
 
 
 def lines(n: int = 300, days: int = 200) -> pl.DataFrame:
