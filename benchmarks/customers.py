@@ -32,7 +32,9 @@ def read(folder: Path) -> tuple[Visits, int, int]:
             discount=pl.col("retail_disc") + pl.col("coupon_disc"),
         )
         return visits_of(lines, keys), 7 * int(frame["week"].max()), 28  # type: ignore[call-overload]
-    bought = pl.col("InvoiceDate").str.to_datetime() if frame["InvoiceDate"].dtype == pl.String else pl.col("InvoiceDate")
+    bought = (
+        pl.col("InvoiceDate").str.to_datetime() if frame["InvoiceDate"].dtype == pl.String else pl.col("InvoiceDate")
+    )
     lines = frame.filter(pl.col("CustomerID").is_not_null()).select(
         user=pl.col("CustomerID").cast(pl.Int64),
         day=bought.dt.epoch("d").cast(pl.Int64),

@@ -56,7 +56,9 @@ def read_complete_journey(folder: Path) -> Purchases:
 
 def known_weeks(folder: Path) -> int:
     """The last week in the transactions."""
-    return max(int(pl.scan_parquet(f).select(pl.col("week").max()).collect().item()) for f in folder.glob("trans*.parquet"))
+    return max(
+        int(pl.scan_parquet(f).select(pl.col("week").max()).collect().item()) for f in folder.glob("trans*.parquet")
+    )
 
 
 def mailer_share(folder: Path, purchases: Purchases) -> dict[int, dict[str, Floats]]:
@@ -237,7 +239,9 @@ def ratings(folder: Path, out: Path) -> None:
     table: dict[str, list[dict[str, float]]] = {}
     for split in range(2):
         draw = np.random.default_rng(split).random(len(u))
-        share = pl.DataFrame({"user": u, "draw": draw}).select(pl.col("draw").rank().over("user") / pl.len().over("user"))
+        share = pl.DataFrame({"user": u, "draw": draw}).select(
+            pl.col("draw").rank().over("user") / pl.len().over("user")
+        )
         held_out = share["draw"].to_numpy() > 0.75
         actual = pl.DataFrame({"user": u[held_out], "item": i[held_out]})
         for regularization in REGULARIZATIONS:

@@ -6,8 +6,6 @@ does not belong here (see `demand`).
 
 from __future__ import annotations
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -256,7 +254,11 @@ class Customers:
         yield "retail.offers", f"targeted-offers-{as_of}", targeted_frame(offers)
         tried = [self._experiment(offer) for offer in offers if offer.ends_on < as_of]
         rows = [self._shelf_responses(), *tried]
-        yield "retail.offer_responses", f"offer-responses-{as_of}", pl.concat([r for r in rows if r.height], how="diagonal")
+        yield (
+            "retail.offer_responses",
+            f"offer-responses-{as_of}",
+            pl.concat([r for r in rows if r.height], how="diagonal"),
+        )
         if self._basket_stubs:
             yield "retail.service_requests", f"service-requests-{as_of}", self._requests(as_of)
 
@@ -350,7 +352,9 @@ class Customers:
             return pl.DataFrame()
         known = self._requests(day + timedelta(days=1))
         on = pl.lit(day)
-        return known.filter((pl.col("opened_at").dt.date() == on) | (pl.col("closed_at").dt.date() == on).fill_null(False))
+        return known.filter(
+            (pl.col("opened_at").dt.date() == on) | (pl.col("closed_at").dt.date() == on).fill_null(False)
+        )
 
     def _requests(self, until: date) -> pl.DataFrame:
         baskets = pl.concat(self._basket_stubs)

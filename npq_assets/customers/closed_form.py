@@ -80,14 +80,12 @@ def fit_beta_geometric(x: Floats, t_x: Floats, age: Floats, penalty: float = 0.0
         first = special.gammaln(r + x) - special.gammaln(r) + r * np.log(alpha)
         second = special.betaln(a, b + x) - special.betaln(a, b)
         stay = -(r + x) * np.log(alpha + t)
-        leave = np.where(
-            x > 0, np.log(a) - np.log(b + np.maximum(x - 1, 0)) - (r + x) * np.log(alpha + last), -np.inf
-        )
+        leave = np.where(x > 0, np.log(a) - np.log(b + np.maximum(x - 1, 0)) - (r + x) * np.log(alpha + last), -np.inf)
         return float(-np.mean(first + second + np.logaddexp(stay, leave)) + penalty * np.mean(theta**2) / 10)
 
     best = None
     for start in (np.zeros(4), np.array([0.0, 0.0, -2.0, 1.0])):
-        found = optimize.minimize(loss, start, method="Nelder-Mead", options={"maxiter": 4000, "fatol": 1e-9})
+        found = optimize.minimize(loss, start, method="Nelder-Mead", options={"maxiter": 500, "fatol": 1e-7})
         found = optimize.minimize(loss, found.x, method="L-BFGS-B")
         if best is None or found.fun < best.fun:
             best = found
@@ -145,6 +143,6 @@ def fit_gamma_gamma(x: Floats, monetary: Floats) -> GammaGamma:
         )
         return float(-np.mean(value) + 1e-4 * np.sum(theta**2))
 
-    found = optimize.minimize(loss, np.array([1.0, 1.0, 0.0]), method="Nelder-Mead", options={"maxiter": 4000})
+    found = optimize.minimize(loss, np.array([1.0, 1.0, 0.0]), method="Nelder-Mead", options={"maxiter": 1000})
     p, q, v = np.exp(np.clip(found.x, -8, 8))
     return GammaGamma(float(p), float(q), float(v * scale))

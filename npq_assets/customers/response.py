@@ -94,7 +94,9 @@ def fit_response(
     none = np.zeros(x.shape[1] + 1)
     if controls < MIN_ROWS or others < MIN_ROWS:
         judgement = {"controls": float(controls), "treated": float(others)}
-        return Response(False, "unknown", none, float("nan"), (float("nan"), float("nan")), redeem, center, scale, 0.0, judgement)
+        return Response(
+            False, "unknown", none, float("nan"), (float("nan"), float("nan")), redeem, center, scale, 0.0, judgement
+        )
     mean = profit[usable & sent].mean() - profit[usable & ~sent].mean()
     error = np.sqrt(profit[usable & sent].var() / others + profit[usable & ~sent].var() / controls)
     cut = np.quantile(time[usable], 0.65)

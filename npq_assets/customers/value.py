@@ -195,19 +195,29 @@ def predict(visits: Visits, day: int, settings: Settings | None = None) -> Prosp
     earlier = [c for c in usable if c + horizon <= newest][: settings.cutoffs]
     if history < horizon or not earlier:
         return _simple_only(closed_p, closed_spend, "too short a history to judge a learned model")
-    held_out = _sample(v, newest, horizon)
+    samples: dict[int, _Sample] = {}
+
+    def sample(cutoff: int) -> _Sample:
+        if cutoff not in samples:
+            samples[cutoff] = _sample(v, cutoff, horizon)
+        return samples[cutoff]
+
+    held_out = sample(newest)
     if held_out.active.sum() < 50 or (held_out.active == 0).sum() < 50:
         return _simple_only(closed_p, closed_spend, "too few customers to judge a learned model")
-    learning = [_sample(v, c, horizon) for c in earlier]
+    learning = [sample(c) for c in earlier]
     judged = _Fitted.fit(learning, settings)
     activity, spend, judgement = _judge(judged, held_out, settings)
-    final = [held_out, *[_sample(v, c, horizon) for c in usable if c != newest][: settings.cutoffs - 1]]
+    final = [held_out, *[sample(c) for c in [c for c in usable if c != newest][: settings.cutoffs - 1]]]
     fitted = _Fitted.fit(final, settings)
     x = features(v, day, horizon)
     seen = x[:, 0] > 0
     p, mean, q = np.zeros(len(seen)), np.zeros(len(seen)), np.zeros((len(seen), 3))
     options = fitted.activity(x[seen])
-    p[seen] = _calibrate(judged.activity(held_out.x)[activity], held_out.active, options[activity])
+    p[seen] = options[activity]
+    if activity != "closed form":
+        past = judged.activity(held_out.x)[activity]
+        p[seen] = _calibrate(past, held_out.active, options[activity], closed_p[seen])
     means, quantiles = fitted.spend(x[seen])
     mean[seen] = means[spend]
     q[seen] = np.sort(np.maximum(quantiles, 0.0), axis=1)
@@ -228,7 +238,7 @@ def _judge(fitted: _Fitted, held_out: _Sample, settings: Settings) -> tuple[str,
     y = held_out.active
     losses = {}
     for name, p in fitted.activity(held_out.x).items():
-        q = np.clip(p, 1e-4, 1 - 1e-4)
+        q = np.clip(_cross_calibrated(p, y), 1e-4, 1 - 1e-4)
         losses[name] = -(y * np.log(q) + (1 - y) * np.log(1 - q))
     activity = _simplest_best(losses, judgement, "activity")
     means, quantiles = fitted.spend(held_out.x)
@@ -256,19 +266,45 @@ def _simplest_best(losses: dict[str, Floats], judgement: dict[str, Any], what: s
     return chosen
 
 
-def _calibrate(p_past: Floats, y_past: Floats, p: Floats) -> Floats:
-    """Platt's logistic map (2000) fitted on the last complete horizon, shrunk to no change."""
+def _platt(p: Floats, y: Floats) -> tuple[float, float]:
+    """Platt's logistic map (2000), shrunk to no change: intercept and slope on the logit."""
     from scipy import optimize, special
 
-    z = special.logit(np.clip(p_past, 1e-5, 1 - 1e-5))
+    z = special.logit(np.clip(p, 1e-5, 1 - 1e-5))
 
     def loss(theta: Floats) -> float:
         q = np.clip(special.expit(theta[0] + theta[1] * z), 1e-9, 1 - 1e-9)
-        ridge = 5.0 * theta[0] ** 2 + 50.0 * (theta[1] - 1.0) ** 2
-        return float(-(y_past * np.log(q) + (1 - y_past) * np.log(1 - q)).sum() + ridge)
+        ridge = 2.0 * theta[0] ** 2 + 50.0 * (theta[1] - 1.0) ** 2
+        return float(-(y * np.log(q) + (1 - y) * np.log(1 - q)).sum() + ridge)
 
     a, b = optimize.minimize(loss, np.array([0.0, 1.0]), method="Nelder-Mead").x
-    return np.asarray(special.expit(a + max(b, 0.1) * special.logit(np.clip(p, 1e-5, 1 - 1e-5))))
+    return float(a), float(max(b, 0.1))
+
+
+def _calibrate(p_past: Floats, y_past: Floats, p: Floats, p_closed: Floats) -> Floats:
+    """Slope as the last complete horizon shows it; level between what the learned and the closed-form model expect.
+
+    The model that is asked has learnt from that horizon too, so that its level cannot be judged there. The closed form follows
+    how customers age, the learned model how the level of all moves; the middle of both was nearest on past horizons.
+    """
+    from scipy import optimize, special
+
+    z = _platt(p_past, y_past)[1] * special.logit(np.clip(p, 1e-5, 1 - 1e-5))
+    level = (float(p.mean()) + float(p_closed.mean())) / 2
+    shift = optimize.brentq(lambda a: float(special.expit(a + z).mean()) - level, -20.0, 20.0)
+    return np.asarray(special.expit(shift + z))
+
+
+def _cross_calibrated(p: Floats, y: Floats, seed: int = 0) -> Floats:
+    """Each half mapped by the other's Platt map: models are compared by what they know of customers, not by their level."""
+    from scipy import special
+
+    half = np.random.default_rng(seed).random(len(p)) < 0.5
+    out = np.empty(len(p))
+    for mine, other in ((half, ~half), (~half, half)):
+        a, b = _platt(p[other], y[other])
+        out[mine] = special.expit(a + b * special.logit(np.clip(p[mine], 1e-5, 1 - 1e-5)))
+    return out
 
 
 @dataclass(frozen=True)
@@ -335,13 +371,17 @@ class _Fitted:
 
     def activity(self, x: Floats) -> dict[str, Floats]:
         """P(active) by model, the simplest first."""
+        from scipy import special
+
         learned = np.mean([model.predict(x, num_threads=2) for model in self.classifiers], axis=0)
         linear = self.logistic.predict_proba(_linear(x))[:, 1]
         return {
             "closed form": x[:, -2],
             "logistic": linear,
             "lightgbm": learned,
-            "lightgbm + logistic": (learned + linear) / 2,
+            "all three": special.expit(
+                np.mean([special.logit(np.clip(q, 1e-4, 1 - 1e-4)) for q in (x[:, -2], linear, learned)], axis=0)
+            ),
         }
 
     def spend(self, x: Floats) -> tuple[dict[str, Floats], Floats]:

@@ -85,7 +85,9 @@ def solve(problem: OfferProblem, params: Params | None = None) -> Result:
     n = useful.height
     by_customer = sparse.csr_matrix((np.ones(n), (position, np.arange(n))), shape=(len(customers), n))
     offers = useful["offer_id"].to_numpy()
-    limits = [(name, problem.budgets[name], offers == name) for name in sorted(problem.budgets) if (offers == name).any()]
+    limits = [
+        (name, problem.budgets[name], offers == name) for name in sorted(problem.budgets) if (offers == name).any()
+    ]
     if problem.budget is not None:
         limits.append((TOTAL, problem.budget, np.ones(n, bool)))
     x = cp.Variable(n)
@@ -118,7 +120,9 @@ def _check(problem: OfferProblem, pairs: pl.DataFrame) -> None:
         bad = np.flatnonzero(~np.isfinite(values) | ((values < 0) & (name == "cost")))
         if len(bad):
             row = pairs.row(int(bad[0]), named=True)
-            raise NpqError(f"offers: {name} of offer {row['offer_id']} is {row[name]}; give a finite number, costs >= 0")
+            raise NpqError(
+                f"offers: {name} of offer {row['offer_id']} is {row[name]}; give a finite number, costs >= 0"
+            )
     for name, amount in problem.budgets.items():
         if not amount >= 0:
             raise NpqError(f"offers: the budget of {name} is {amount}; give a number >= 0")

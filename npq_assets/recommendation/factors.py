@@ -29,9 +29,7 @@ class ItemNeighbours:
         return np.asarray((bought @ self.similarity).todense(), np.float32)
 
 
-def item_neighbours(
-    bought: sparse.csr_matrix, k: int = 100, shrink: float = 10.0, block: int = 2000
-) -> ItemNeighbours:
+def item_neighbours(bought: sparse.csr_matrix, k: int = 100, shrink: float = 10.0, block: int = 2000) -> ItemNeighbours:
     """Cosine similarity of products by the customers who bought both, shrunk towards 0 where few did.
 
     s_ij = c_ij / (sqrt(c_ii c_jj) + shrink) (Deshpande and Karypis 2004, with the shrinkage of Koren 2008).

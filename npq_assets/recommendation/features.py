@@ -257,9 +257,7 @@ def know(
     )
 
 
-def _user_values(
-    p: Purchases, day: int, pair_user: Ints, first: Floats, discount: Floats, spend: Floats
-) -> Matrix:
+def _user_values(p: Purchases, day: int, pair_user: Ints, first: Floats, discount: Floats, spend: Floats) -> Matrix:
     n = p.shape[0]
     visit = np.unique(p.user * 100_000 + p.day)
     visitor, visited = visit // 100_000, visit % 100_000

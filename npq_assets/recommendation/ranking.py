@@ -123,9 +123,7 @@ def examples(
         cutoff = day - step * training.horizon
         if cutoff <= int(purchases.day.min(initial=day)) + training.horizon:
             break
-        known = (
-            known_at(cutoff) if known_at else know(purchases, cutoff, settings, extra(cutoff) if extra else None)
-        )
+        known = known_at(cutoff) if known_at else know(purchases, cutoff, settings, extra(cutoff) if extra else None)
         names = feature_names(known)
         truth = purchases.between(cutoff, cutoff + training.horizon).pairs()
         active = np.unique(truth // purchases.shape[1])

@@ -100,9 +100,9 @@ def demand_forecast(context: dg.AssetExecutionContext, home: HomeResource) -> dg
 def replenishment_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
     """Solves the day's replenishment problem, or reads the plan of the same inputs."""
     from npq_assets.reporting.plots import cost_plot
+    from npq_assets.retail.customer_link import link_of
     from npq_assets.retail.inputs import read_inputs
     from npq_assets.retail.output import load_forecast, load_plan, load_skipped, save_plan
-    from npq_assets.retail.customer_link import link_of
     from npq_assets.retail.plan import plan_orders
     from npq_assets.storage import fingerprint
 

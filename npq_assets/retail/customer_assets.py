@@ -404,11 +404,18 @@ def message_outbox(context: dg.AssetExecutionContext, home: HomeResource) -> dg.
 @dg.multi_asset_check(
     name="customer_checks",
     specs=[
-        dg.AssetCheckSpec("consent", asset=MESSAGES_KEY, blocking=True, description="Nobody is written to without consent."),
         dg.AssetCheckSpec(
-            "weekly_limit", asset=MESSAGES_KEY, blocking=True, description="Nobody gets more messages in seven days than set."
+            "consent", asset=MESSAGES_KEY, blocking=True, description="Nobody is written to without consent."
         ),
-        dg.AssetCheckSpec("budget", asset=MESSAGES_KEY, blocking=True, description="No offer is expected to exceed its budget."),
+        dg.AssetCheckSpec(
+            "weekly_limit",
+            asset=MESSAGES_KEY,
+            blocking=True,
+            description="Nobody gets more messages in seven days than set.",
+        ),
+        dg.AssetCheckSpec(
+            "budget", asset=MESSAGES_KEY, blocking=True, description="No offer is expected to exceed its budget."
+        ),
         dg.AssetCheckSpec(
             "sellable", asset=MESSAGES_KEY, blocking=True, description="Nothing is recommended that is sold out."
         ),

@@ -38,7 +38,10 @@ def judge_customers(
     agreed = inputs.customers.filter(pl.col("marketing_consent")).select(KEY)
     without = [frame.join(agreed, on=KEY, how="anti").height for frame in (offers, messages)]
     consent = Verdict(
-        "consent", not any(without), True, f"{without[0]} offers and {without[1]} messages go to customers without consent"
+        "consent",
+        not any(without),
+        True,
+        f"{without[0]} offers and {without[1]} messages go to customers without consent",
     )
     return [
         consent,

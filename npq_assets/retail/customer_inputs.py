@@ -93,7 +93,9 @@ def read_customer_inputs(home: Home, as_of: date) -> CustomerInputs:
     products = _mart(home, "common", "products")
     for name in ("name", "family", "unit_cost", "unit_price"):
         if name not in products.columns:
-            products = products.with_columns(pl.lit(None, pl.String if name in ("name", "family") else pl.Float64).alias(name))
+            products = products.with_columns(
+                pl.lit(None, pl.String if name in ("name", "family") else pl.Float64).alias(name)
+            )
     products = products.select("product_id", "name", "family", "unit_cost", "unit_price").sort("product_id")
     outcomes = _mart(home, "retail", "offer_outcomes").filter(
         (pl.col("sent_on") < as_of) & (pl.coalesce("ends_on", "sent_on") < as_of)
@@ -101,7 +103,8 @@ def read_customer_inputs(home: Home, as_of: date) -> CustomerInputs:
     cases = _mart(home, "retail", "service_cases").filter(pl.col("opened_on") < as_of)
     closed = pl.col("closed_at").dt.date() < as_of
     cases = cases.with_columns(
-        pl.when(closed).then("closed_at").alias("closed_at"), pl.when(closed).then("hours_to_close").alias("hours_to_close")
+        pl.when(closed).then("closed_at").alias("closed_at"),
+        pl.when(closed).then("hours_to_close").alias("hours_to_close"),
     )
     return CustomerInputs(
         as_of,
@@ -121,7 +124,9 @@ def _shelf(home: Home, as_of: date) -> pl.DataFrame:
     counts = _mart(home, "retail", "stock_position").filter(pl.col("counted_on") <= as_of)
     latest = counts.sort("counted_on").group_by("site_id", "product_id", maintain_order=True)
     return latest.agg(
-        pl.col("on_hand").last(), pl.col("on_hand").slice(-2, 1).first().alias("on_hand_before"), pl.len().alias("counts")
+        pl.col("on_hand").last(),
+        pl.col("on_hand").slice(-2, 1).first().alias("on_hand_before"),
+        pl.len().alias("counts"),
     ).sort("site_id", "product_id")
 
 

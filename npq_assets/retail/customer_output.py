@@ -137,7 +137,11 @@ def earlier_decisions(home: Home, table: Table, before: date, since: date, colum
     rows = pl.concat(frames)
     ids = rows["customer_id"].unique().to_list()
     links = {customer: pseudonym(key, customer) for customer in ids}
-    named = rows.with_columns(pl.col("customer_id").replace_strict(links, return_dtype=pl.String).alias(KEY)) if ids else None
+    named = (
+        rows.with_columns(pl.col("customer_id").replace_strict(links, return_dtype=pl.String).alias(KEY))
+        if ids
+        else None
+    )
     return pl.DataFrame(schema=schema) if named is None else named.select(list(schema))
 
 

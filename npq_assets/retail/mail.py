@@ -121,7 +121,8 @@ def addressees(home: Home) -> pl.DataFrame:
         return pl.DataFrame(schema=wanted)
     frame = pl.read_parquet(place)
     return frame.select(
-        (pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(kind) for name, kind in wanted.items()
+        (pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(kind)
+        for name, kind in wanted.items()
     )
 
 

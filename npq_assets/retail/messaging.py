@@ -68,9 +68,7 @@ def todays_messages(
     wanted = wanted.join(consenting, on=KEY, how="semi")
     wanted = wanted.join(earlier.select("message_id").unique(), on="message_id", how="anti")
     silent = earlier.filter((pl.col("kind") == "win_back") & (pl.col("as_of") > inputs.as_of - WIN_BACK_EVERY))
-    wanted = wanted.filter(
-        (pl.col("kind") != "win_back") | ~pl.col(KEY).is_in(silent[KEY].unique().to_list())
-    )
+    wanted = wanted.filter((pl.col("kind") != "win_back") | ~pl.col(KEY).is_in(silent[KEY].unique().to_list()))
     lately = messages_of_the_week(earlier, inputs.as_of)
     wanted = wanted.join(lately, on=KEY, how="left").with_columns(pl.col("messages").fill_null(0))
     wanted = wanted.with_columns(pl.col("kind").replace_strict(PRIORITY, return_dtype=pl.Int64).alias("priority"))
@@ -175,7 +173,9 @@ def _win_back(inputs: CustomerInputs, book: CustomerBook, recommendations: pl.Da
     """Good customers who are about to be lost: rather inactive than not, and they used to spend more than most."""
     usual = float(book.people["monetary"].median() or 0.0)
     lost = book.people.filter(
-        (pl.col("p_active") < 0.5) & (pl.col("monetary") > usual) & (pl.col("recency_days") > HALF_YEAR_FROM)
+        (pl.col("p_active") < 0.5)
+        & (pl.col("monetary") > usual)
+        & (pl.col("recency_days") > HALF_YEAR_FROM)
         & (pl.col("recency_days") < HALF_YEAR_TO)
     ).sort(KEY)
     first = recommendations.filter(pl.col("rank") == 1).join(

@@ -51,7 +51,7 @@ class OfferPlan:
     """The week's offers.
 
     Attributes:
-        sent: One row a customer and offer: the columns of the decision table with customer_key, and family, product_id, extra_units.
+        sent: One row a customer and offer: the columns of the decision table with customer_key; family, product_id, extra_units.
         result: What the solver said.
         accounts: One row an offer: offer_id, decision_id, expected_cost, naive_expected_cost, lower_bound (money; minus profit).
         facts: Everything that is one number or word.
@@ -186,9 +186,7 @@ def _with_family(inputs: CustomerInputs, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _features(inputs: CustomerInputs, rows: pl.DataFrame, day: date) -> pl.DataFrame:
     """`rows` (customer_key, family, discount) with the columns of FEATURES as of `day`, amount and price of a use."""
-    lines = inputs.purchases.filter(
-        (pl.col("bought_on") < day) & (pl.col("bought_on") >= day - timedelta(days=182))
-    )
+    lines = inputs.purchases.filter((pl.col("bought_on") < day) & (pl.col("bought_on") >= day - timedelta(days=182)))
     person = lines.group_by(KEY).agg(
         pl.col("basket_id").n_unique().log1p().alias("log_baskets"),
         pl.col("amount").sum().alias("spend"),
@@ -290,7 +288,9 @@ def _weekly_room(inputs: CustomerInputs) -> int:
 def _room(inputs: CustomerInputs, contacted: pl.DataFrame | None) -> dict[str, int]:
     if contacted is None or contacted.is_empty():
         return {}
-    return {key: max(0, _weekly_room(inputs) - int(count)) for key, count in contacted.select(KEY, "messages").iter_rows()}
+    return {
+        key: max(0, _weekly_room(inputs) - int(count)) for key, count in contacted.select(KEY, "messages").iter_rows()
+    }
 
 
 def _draw(inputs: CustomerInputs, key: str, offer: str) -> float:

@@ -75,9 +75,7 @@ def problem_of(
     )
 
 
-def plan_orders(
-    inputs: RetailInputs, forecast: DemandForecast, link: CustomerLink | None = None
-) -> ReplenishmentPlan:
+def plan_orders(inputs: RetailInputs, forecast: DemandForecast, link: CustomerLink | None = None) -> ReplenishmentPlan:
     """Solves the day's problem and sets the naive rule's order beside each of ours, priced on the same scenarios."""
     problem = problem_of(inputs, forecast, link)
     result = solve(problem, Params(seconds=inputs.settings.solver_seconds))

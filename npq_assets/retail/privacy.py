@@ -316,9 +316,13 @@ def _holds(place: Path, wanted: list[str]) -> bool:
                     near = some.filter(some.str.contains(word, literal=True))
                     if any(_names(value, word) for value in near.to_list()):
                         return True
-            elif kind.is_integer() and name.endswith("customer_id") and wanted[0].isdigit():
-                if bool((frame[name] == int(wanted[0])).any()):
-                    return True
+            elif (
+                kind.is_integer()
+                and name.endswith("customer_id")
+                and wanted[0].isdigit()
+                and bool((frame[name] == int(wanted[0])).any())
+            ):
+                return True
         return False
     data = place.name.encode() + b"\n" + _content(place)
     for word in wanted:

@@ -10,14 +10,14 @@ from npq_assets.retail.customer_inputs import KEY, CustomerInputs
 
 AGAIN, NEW = 5, 5
 PER_FAMILY = 2
-COVER_DAYS = 3
+LEAST_ON_HAND = 3
 
 
 def recommend(inputs: CustomerInputs, book: CustomerBook) -> pl.DataFrame:
     """The day's recommendations: first products to buy again, then new ones.
 
-    A product is left out where the latest count of the customer's store shows no more than it sells in `COVER_DAYS` days to
-    known customers; where a store counts no stock, nothing is left out. At most `PER_FAMILY` products of a family a list.
+    A product is left out where the latest count of the customer's store shows fewer than `LEAST_ON_HAND` units; where a store
+    counts no stock, nothing is left out. At most `PER_FAMILY` products of a family a list.
 
     Returns:
         customer_key, rank, product_id, score, kind, reason, decision_id, as_of, input_snapshot.
@@ -30,7 +30,7 @@ def recommend(inputs: CustomerInputs, book: CustomerBook) -> pl.DataFrame:
         on_hand = inputs.shelf.select(pl.col("site_id").alias("main_site"), "product_id", "on_hand")
         rows = rows.join(on_hand, on=["main_site", "product_id"], how="left")
         counted = inputs.shelf["site_id"].unique().to_list()
-        rows = rows.filter((pl.col("on_hand").fill_null(0.0) >= COVER_DAYS) | ~pl.col("main_site").is_in(counted))
+        rows = rows.filter((pl.col("on_hand").fill_null(0.0) >= LEAST_ON_HAND) | ~pl.col("main_site").is_in(counted))
     rows = rows.sort(KEY, "kind", "place").with_columns(
         pl.int_range(pl.len()).over(KEY, "kind", "family").alias("in_family")
     )
@@ -67,7 +67,11 @@ def _with_reasons(inputs: CustomerInputs, rows: pl.DataFrame) -> pl.DataFrame:
         rows.filter(pl.col("kind") == "new")
         .select(KEY, "product_id")
         .join(together, on="product_id", how="inner")
-        .join(habits.select(KEY, pl.col("product_id").alias("from_product"), "times"), on=[KEY, "from_product"], how="inner")
+        .join(
+            habits.select(KEY, pl.col("product_id").alias("from_product"), "times"),
+            on=[KEY, "from_product"],
+            how="inner",
+        )
         .sort([KEY, "product_id", "lift", "from_product"], descending=[False, False, True, False])
         .unique([KEY, "product_id"], keep="first", maintain_order=True)
         .join(names, on="from_product", how="left")
@@ -104,4 +108,8 @@ def _together(inputs: CustomerInputs, least: int = 5) -> pl.DataFrame:
         count.rename({"product_id": "from_product", "n": "n_from"}), on="from_product"
     )
     lift = pl.col("both") * total / (pl.col("n") * pl.col("n_from"))
-    return pairs.with_columns(lift.alias("lift")).filter(pl.col("lift") > 1.05).select("from_product", "product_id", "lift")
+    return (
+        pairs.with_columns(lift.alias("lift"))
+        .filter(pl.col("lift") > 1.05)
+        .select("from_product", "product_id", "lift")
+    )

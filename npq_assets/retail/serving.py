@@ -77,7 +77,10 @@ def rank_requests(inputs: CustomerInputs, book: CustomerBook, facts: Facts) -> p
     )
     rows = rows.with_columns(
         (
-            pl.col("expected_spend").fill_null(usual) * (91 / 28) * risk / 24
+            pl.col("expected_spend").fill_null(usual)
+            * (91 / 28)
+            * risk
+            / 24
             * pl.when("promise_broken").then(LATE_FACTOR).otherwise(1.0)
         ).alias("urgency")
     ).sort(["urgency", "due_at", "request_id"], descending=[True, False, False])
@@ -155,7 +158,10 @@ def _basket(row: dict[str, Any], facts: Facts, inputs: CustomerInputs) -> tuple[
         for it in lines.iter_rows(named=True)
     )
     day = lines["bought_on"].min()
-    return f"Your purchase {row['basket_id']} of {day} at store {lines['site_id'][0]} holds {listed}. {_NEXT[_kind(row)]}", []
+    return (
+        f"Your purchase {row['basket_id']} of {day} at store {lines['site_id'][0]} holds {listed}. {_NEXT[_kind(row)]}",
+        [],
+    )
 
 
 def _kind(row: dict[str, Any]) -> str:
