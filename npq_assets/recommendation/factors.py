@@ -60,7 +60,7 @@ def item_neighbours(bought: sparse.csr_matrix, k: int = 100, shrink: float = 10.
             columns.append(np.full(len(index), start + j))
     shape = (matrix.shape[1], matrix.shape[1])
     if not rows:
-        return ItemNeighbours(sparse.csr_matrix(shape, dtype=np.float32))
+        return ItemNeighbours(sparse.csr_matrix(np.zeros(shape, np.float32)))
     found = sparse.csr_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=shape)
     found.eliminate_zeros()
     return ItemNeighbours(found)

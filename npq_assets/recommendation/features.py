@@ -206,7 +206,7 @@ def know(
     )
 
     def by_item(values: Floats) -> Floats:
-        return np.bincount(pair_item, values, minlength=n_items)
+        return np.asarray(np.bincount(pair_item, values, minlength=n_items), np.float64)
 
     item_decay = [by_item(total(d)) for d in decay]
     buyers = by_item(np.ones(len(start)))

@@ -15,10 +15,12 @@ import dagster as dg
 def system_assets() -> list[Any]:
     """The system's own assets behind its marts."""
     from npq_assets.retail import customer_assets as customers
-    from npq_assets.retail.assets import demand_forecast, outbox, replenishment_orders, replenishment_plan
+    from npq_assets.retail.assets import demand_forecast, judgements, outbox, replenishment_orders, replenishment_plan
     from npq_assets.warehouse.assets import evaluation_models
 
-    orders = [demand_forecast, replenishment_plan, replenishment_orders, outbox, evaluation_models("retail")]
+    orders = [
+        demand_forecast, replenishment_plan, replenishment_orders, outbox, judgements, evaluation_models("retail")
+    ]  # fmt: skip
     plans = [customers.pseudonyms, customers.customer_book, customers.offer_plan, customers.service_plan]
     decided = [
         customers.customer_segments,
@@ -34,10 +36,10 @@ def system_assets() -> list[Any]:
 
 def system_checks() -> list[dg.AssetChecksDefinition]:
     """The checks of those assets."""
-    from npq_assets.retail.assets import plan_checks
+    from npq_assets.retail.assets import forecast_checks, plan_checks
     from npq_assets.retail.customer_assets import customer_checks
 
-    return [plan_checks, customer_checks]
+    return [forecast_checks, plan_checks, customer_checks]
 
 
 def system_decisions() -> list[dg.AssetKey]:

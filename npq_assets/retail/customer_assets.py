@@ -3,6 +3,7 @@ function, writes, attaches metadata; none shows a customer in metadata or log.""
 
 from collections.abc import Iterable
 from datetime import date, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
@@ -10,6 +11,9 @@ import polars as pl
 from npq_assets.errors import Unavailable
 from npq_assets.orchestration import AS_OF, DAILY_FRESHNESS, RETRY, HomeResource, as_of_of, preview
 from npq_assets.settings import Home
+
+if TYPE_CHECKING:
+    from npq_assets.retail.serving import Facts
 
 OWNERS = ["team:retail"]
 PSEUDONYMS_KEY = dg.AssetKey(["raw", "retail", "pseudonyms"])
@@ -177,7 +181,7 @@ def service_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Ma
     )
 
 
-def service_facts(home: Home, day: date) -> "object":
+def service_facts(home: Home, day: date) -> "Facts":
     """What drafts may use as of a day."""
     from npq_assets.retail.serving import Facts
 

@@ -130,7 +130,7 @@ def earlier_decisions(home: Home, table: Table, before: date, since: date, colum
         if place.exists():
             frames.append(pl.read_parquet(place, hive_partitioning=False, columns=["customer_id", "as_of", *columns]))
         day += timedelta(days=1)
-    schema = {KEY: pl.String, "as_of": pl.Date, **{name: table.schema[name] for name in columns}}
+    schema: dict[str, Any] = {KEY: pl.String, "as_of": pl.Date, **{name: table.schema[name] for name in columns}}
     if not frames:
         return pl.DataFrame(schema=schema)
     key = secret(home)

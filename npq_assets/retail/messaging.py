@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
@@ -18,7 +18,7 @@ from npq_assets.retail.customer_inputs import KEY, CustomerInputs
 PRIORITY = {"late_delivery": 0, "offer": 1, "back_in_stock": 2, "win_back": 3}
 SEND_AT = time(9, 0)
 WIN_BACK_EVERY = timedelta(days=56)
-MESSAGES = {
+MESSAGES: dict[str, Any] = {
     KEY: pl.String,
     "message_id": pl.String,
     "kind": pl.String,
@@ -171,7 +171,7 @@ def _offers(inputs: CustomerInputs, offers: pl.DataFrame) -> list[dict[str, Any]
 
 def _win_back(inputs: CustomerInputs, book: CustomerBook, recommendations: pl.DataFrame) -> list[dict[str, Any]]:
     """Good customers who are about to be lost: rather inactive than not, and they used to spend more than most."""
-    usual = float(book.people["monetary"].median() or 0.0)
+    usual = cast("float", book.people["monetary"].median() or 0.0)
     lost = book.people.filter(
         (pl.col("p_active") < 0.5)
         & (pl.col("monetary") > usual)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -79,7 +79,7 @@ def plan_offers(
         pl.col("targeted") & (pl.col("starts_on") <= sunday) & (pl.col("ends_on") >= inputs.as_of)
     )
     if earlier.filter(pl.col("as_of") >= inputs.anchor).height:
-        last = earlier["as_of"].max()
+        last = cast("date", earlier["as_of"].max())
         return _nothing(inputs, f"this week's offers were sent as of {last}")
     if offers.is_empty():
         return _nothing(inputs, "no offer to single customers runs this week")

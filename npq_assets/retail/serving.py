@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -68,7 +68,7 @@ def rank_requests(inputs: CustomerInputs, book: CustomerBook, facts: Facts) -> p
     """
     opened = inputs.cases.filter(pl.col("closed_at").is_null())
     now = datetime.combine(inputs.as_of, datetime.min.time(), UTC)
-    usual = float(book.people["expected_spend"].median() or 0.0) if book.people.height else 0.0
+    usual = cast("float", book.people["expected_spend"].median() or 0.0)
     rows = opened.join(book.people.select(KEY, "expected_spend", "main_site"), on=KEY, how="left")
     promise = timedelta(hours=inputs.settings.first_response_hours)
     risk = pl.col("topic").str.to_lowercase().replace_strict(AT_RISK, default=OTHER, return_dtype=pl.Float64)
@@ -157,7 +157,7 @@ def _basket(row: dict[str, Any], facts: Facts, inputs: CustomerInputs) -> tuple[
         f"{it['quantity']:.0f} x {names.get(it['product_id']) or it['product_id']} for {it['amount']:.2f}"
         for it in lines.iter_rows(named=True)
     )
-    day = lines["bought_on"].min()
+    day = cast("date", lines["bought_on"].min())
     return (
         f"Your purchase {row['basket_id']} of {day} at store {lines['site_id'][0]} holds {listed}. {_NEXT[_kind(row)]}",
         [],
@@ -235,7 +235,7 @@ def plan_staff(inputs: CustomerInputs, book: CustomerBook, waiting: int) -> tupl
         for k, (begin, end) in enumerate(SHIFTS):
             covers[day * len(SHIFTS) + k, day * 24 + begin : day * 24 + end] = True
     hours = np.array([end - begin for begin, end in SHIFTS] * DAYS, float)
-    usual = float(book.people["expected_spend"].mean() or 0.0) if book.people.height else 0.0
+    usual = cast("float", book.people["expected_spend"].mean() or 0.0)
     risk = float(np.mean([AT_RISK.get(t.lower(), OTHER) for t in inputs.cases["topic"].to_list()] or [OTHER]))
     answer = inputs.settings.agent_cost_per_hour / inputs.settings.answers_per_hour
     least = 2.0 * answer / inputs.settings.first_response_hours
@@ -254,13 +254,13 @@ def plan_staff(inputs: CustomerInputs, book: CustomerBook, waiting: int) -> tupl
     rows = []
     slack = max(0.0, result.objective - result.bound) / len(covers)
     for k, (agents, cost) in enumerate(result.plan.select("agents", "expected_cost").iter_rows()):
-        day = inputs.as_of + timedelta(days=k // len(SHIFTS))
+        on = inputs.as_of + timedelta(days=k // len(SHIFTS))
         begin, end = SHIFTS[k % len(SHIFTS)]
         inside = arrivals[:, k // len(SHIFTS), begin:end].sum(axis=1)
         shift = f"{begin:02d}-{end:02d}"
         rows.append(
             {
-                "day": day,
+                "day": on,
                 "shift": shift,
                 "agents": int(agents),
                 "expected_requests": float(inside.mean()),
@@ -270,7 +270,7 @@ def plan_staff(inputs: CustomerInputs, book: CustomerBook, waiting: int) -> tupl
                 "naive_expected_cost": float(naive_cost[k]),
                 "lower_bound": float(cost) - slack,
                 "decision_id": decision_id(
-                    inputs.as_of, "retail", "service_staffing", (str(day), shift), inputs.snapshot
+                    inputs.as_of, "retail", "service_staffing", (str(on), shift), inputs.snapshot
                 ),
                 "as_of": inputs.as_of,
                 "input_snapshot": inputs.snapshot,
