@@ -71,6 +71,8 @@ def group_of(name: str, covariates: Iterable[str] = (), groups: Iterable[str] = 
     for covariate in sorted(covariates, key=len, reverse=True):
         if name.endswith(f"_{covariate}_effect"):
             return EVENTS  # what a word that names a date did to demand before
+        if name.endswith(f"_{covariate}_usual"):
+            return group_of(covariate, [covariate])
         if (
             name == covariate
             or name in {covariate + suffix for suffix in _SUFFIXES}

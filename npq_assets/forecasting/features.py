@@ -187,6 +187,7 @@ def prepare(panel: Panel, base: Baseline, horizons: np.ndarray) -> Prepared:
             ratio = np.where(inside[None, :], np.log((np.maximum(a, 0.0) + 1.0) / (e + 1.0)), np.nan)
             grouped[f"{name}_year_ago_{back}"] = ratio, code
     grouped |= _word_effects(panel, base, target, levels)
+    grouped |= _family_moves(panel, target, levels)
     return Prepared(panel, base, horizons, fixed, grouped, total, exposure)
 
 
@@ -244,6 +245,35 @@ def _word_effects(
             ratio = np.log((np.maximum(amount, 0.0) + 3.0) / (usual + 3.0))
             ratio[:, 0] = 0.0
             out[f"{group}_{name}_effect"] = ratio[:, wanted], code
+    return out
+
+
+def _family_moves(
+    panel: Panel, target: np.ndarray, levels: dict[str, tuple[np.ndarray, int]]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """How far a group's positive covariates (prices) stand from what is usual for their series.
+
+    Beside a series' own move it tells a product that became cheap among its family from a family that became cheap.
+    """
+    out: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    length = panel.shape[1]
+    window = windows_of(panel.calendar.year)[4]
+    for name, values in panel.known.items():
+        if name in panel.words or panel.same_for_all(name):
+            continue
+        before = values[:, max(0, length - window) : length]
+        there = np.isfinite(before)
+        if not there.any() or before[there].min() <= 0:
+            continue
+        usual = np.where(there, before, 0.0).sum(1) / np.maximum(there.sum(1), 1)
+        safe, inside = _inside(target, values.shape[1])
+        now = np.where(inside, values[:, safe], np.nan)
+        move = np.where((usual > 0)[:, None] & (now > 0), now / np.maximum(usual, 1e-9)[:, None], np.nan)
+        known = np.isfinite(move)
+        for group, (code, size) in levels.items():
+            total, count = _by_group(code, np.where(known, move, 0.0), size), _by_group(code, known * 1.0, size)
+            mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+            out[f"{group}_{name}_usual"] = mean, code
     return out
 
 

@@ -230,7 +230,7 @@ class FittedModel:
         out = {"seasonal_mean": mean[rows]}
         if "seasonal_naive" in self.forms:
             out["seasonal_naive"] = baseline.seasonal_naive(panel, base, ahead, mean)[rows]
-        if local.NAMES[0] in self.forms:
+        if set(local.NAMES) & set(self.forms):
             found = local.predict(panel, self.seasons, horizon, mean)
             out |= {name: found[i][rows] for i, name in enumerate(local.NAMES)}
         for form in self.boosters:
