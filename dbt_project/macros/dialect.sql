@@ -32,6 +32,10 @@
     cast({{ day }} + to_days(cast({{ days }} as integer)) as date)
 {%- endmacro -%}
 
+{%- macro joined(text, ordered_by) -%}
+    string_agg({{ text }}, '; ' order by {{ ordered_by }})
+{%- endmacro -%}
+
 {#- Rows of Parquet files that Python writes below the home; an empty relation of the same columns while there are none. -#}
 {%- macro written(source_name, table, pattern, columns) -%}
     {%- set lineage = source(source_name, table) -%}

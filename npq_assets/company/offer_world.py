@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -52,10 +53,11 @@ class OfferWorld:
         self._baskets: pl.DataFrame | None = None
         self._lived: set[str] = set()
         self._messages: dict[int, list[date]] = {}
-        self._requests = 0
+        self._usual_redemption = 0.25
 
     def open(self, folder: LandingFolder, first_day: date, last_day: date) -> None:
         """Reads what customers bought so far, as landed."""
+        self._usual_redemption = _share_used(folder.out / "retail" / "offer_responses", self._usual_redemption)
         files = sorted((folder.out / "retail" / "baskets").glob("*.csv*"))
         columns = ["basket_id", "product_id", "customer_id", "bought_at", "quantity", "amount"]
         found = [pl.read_csv(file, columns=columns, infer_schema=False) for file in files]
@@ -164,14 +166,10 @@ class OfferWorld:
             # Letters until uses, at the rate at which offers were used so far, would cost the budget.
             family = FAMILIES[offer.family]
             cost = 2.0 * family.price * offer.discount + offer.cost_per_use
-            count = int(offer.budget / max(self._usual_redemption() * cost, 1e-9))
+            count = int(offer.budget / max(self._usual_redemption * cost, 1e-9))
             chosen[offer.offer_id] = order[:count]
             letters[order[:count]] += 1
         return chosen
-
-    def _usual_redemption(self) -> float:
-        """Share of letters that were used in the past, as a marketer knows it."""
-        return 0.25
 
     def _check_messages(self, home: Home, day: date) -> None:
         place = home.decisions("retail", "messages", day)
@@ -222,6 +220,17 @@ class OfferWorld:
         requests = self._customers.requests_of(day)
         if requests.height:
             folder.write("retail.service_requests", f"service-requests-{day}", requests)
+
+
+def _share_used(folder: Path, otherwise: float) -> float:
+    """Share of the letters about offers to single customers that were used so far, as any marketer counts it."""
+    frames = [pl.read_csv(file, infer_schema=False) for file in sorted(folder.glob("*.csv*"))]
+    rows = [frame for frame in frames if {"held_out", "redeemed"} <= set(frame.columns)]
+    if not rows:
+        return otherwise
+    letters = pl.concat([frame.select("held_out", "redeemed") for frame in rows]).drop_nulls()
+    letters = letters.filter(pl.col("held_out").is_in(["0", "false"]))
+    return float(letters["redeemed"].is_in(["1", "true"]).cast(pl.Float64).mean() or otherwise)  # type: ignore[arg-type]
 
 
 __all__ = ["OfferWorld"]

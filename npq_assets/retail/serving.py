@@ -160,7 +160,7 @@ def _basket(row: dict[str, Any], facts: Facts, inputs: CustomerInputs) -> tuple[
     day = cast("date", lines["bought_on"].min())
     return (
         f"Your purchase {row['basket_id']} of {day} at store {lines['site_id'][0]} holds {listed}. {_NEXT[_kind(row)]}",
-        [],
+        str(row["basket_rows"]).split("; ") if row.get("basket_rows") else [],
     )
 
 

@@ -6,6 +6,15 @@ customer_keys as (
     select * from {{ ref('int_retail__customer_keys') }}
 ),
 
+basket_lines as (
+    select
+        lines.basket_id,
+        {{ joined("lines.source_file || ':' || lines.source_line", 'lines.source_file, lines.source_line') }} as basket_rows
+    from {{ ref('stg_retail__baskets') }} as lines
+    inner join requests on lines.basket_id = requests.basket_id and lines.customer_id = requests.customer_id
+    group by lines.basket_id
+),
+
 final as (
     select
         requests.request_id,
@@ -20,9 +29,11 @@ final as (
         requests.closed_at,
         {{ minutes_between('requests.opened_at', 'requests.closed_at') }} / 60 as hours_to_close,
         requests.source_file,
-        requests.source_line
+        requests.source_line,
+        basket_lines.basket_rows
     from requests
     left join customer_keys on requests.customer_id = customer_keys.customer_id
+    left join basket_lines on requests.basket_id = basket_lines.basket_id
 )
 
 select * from final
