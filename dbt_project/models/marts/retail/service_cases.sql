@@ -6,13 +6,21 @@ customer_keys as (
     select * from {{ ref('int_retail__customer_keys') }}
 ),
 
+asked as (
+    select distinct
+        basket_id,
+        customer_id
+    from requests
+),
+
 basket_lines as (
     select
         lines.basket_id,
+        lines.customer_id,
         {{ joined("lines.source_file || ':' || lines.source_line", 'lines.source_file, lines.source_line') }} as basket_rows
     from {{ ref('stg_retail__baskets') }} as lines
-    inner join requests on lines.basket_id = requests.basket_id and lines.customer_id = requests.customer_id
-    group by lines.basket_id
+    inner join asked on lines.basket_id = asked.basket_id and lines.customer_id = asked.customer_id
+    group by lines.basket_id, lines.customer_id
 ),
 
 final as (
@@ -33,7 +41,8 @@ final as (
         basket_lines.basket_rows
     from requests
     left join customer_keys on requests.customer_id = customer_keys.customer_id
-    left join basket_lines on requests.basket_id = basket_lines.basket_id
+    left join basket_lines
+        on requests.basket_id = basket_lines.basket_id and requests.customer_id = basket_lines.customer_id
 )
 
 select * from final
