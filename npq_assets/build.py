@@ -76,6 +76,8 @@ def _jobs() -> dict[str, UnresolvedAssetJobDefinition]:
         selection: dg.AssetSelection = chosen[0]
         for more in chosen[1:]:
             selection = selection | more
+        # What models read from another system (deliveries to a store's customers, say) is taken in and staged with them.
+        selection = selection | (selection.upstream() & dg.AssetSelection.key_prefixes(["raw"], ["staging"]))
         selections[domain] = (
             selection | dg.AssetSelection.groups("ledger", "reports"),
             f"The {domain} system, from landing files to decisions and the report.",

@@ -166,6 +166,17 @@ def explain(decision_id: str, home: HomeOption = None) -> None:
 
 
 @app.command()
+def forget(customer_id: str, home: HomeOption = None) -> None:
+    """Removes every trace of a customer, from landing files to decisions, and proves it by searching what is left."""
+    from npq_assets.retail.privacy import forget as forget_customer
+
+    done = forget_customer(Home.at(home), customer_id)
+    _say(done.as_text())
+    if done.found:
+        raise RunError("traces of the customer are left; see above")
+
+
+@app.command()
 def docs(home: HomeOption = None) -> None:
     """Writes dbt docs as one static page."""
     from npq_assets.deciding import build_docs

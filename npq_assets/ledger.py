@@ -54,13 +54,16 @@ def open_accounts(home: Home, day: object) -> pl.DataFrame:
     from datetime import date
 
     from npq_assets.evaluation.ledger import ledger_rows
+    from npq_assets.retail.customer_output import customer_accounts
     from npq_assets.retail.output import load_plan
 
     assert isinstance(day, date)
     plan = load_plan(home, day)
-    if plan is None:
+    accounts = [ledger_rows("retail", "replenishment_orders", *plan)] if plan is not None else []
+    accounts += customer_accounts(home, day)
+    if not accounts:
         return LEDGER.empty()
-    rows = ledger_rows("retail", "replenishment_orders", *plan)
+    rows = pl.concat(accounts, how="vertical_relaxed")
     known = read_decisions(home, LEDGER, day).select("decision_id", *_OUTCOME)
     rows = rows.drop(_OUTCOME).join(known, on="decision_id", how="left")
     write_decisions(home, LEDGER, day, rows)

@@ -31,6 +31,16 @@ class Settings:
         threads: Threads for training and solving.
         seed: Seed of everything random.
         publish: Whether decisions are also handed to the outbox; a dry run unless true.
+        messages_per_week: Messages to a customer in any seven days at most.
+        offer_budget: Money that a week's offers to customers may cost in all; None: only each offer's own budget.
+        control_share: Share of the customers chosen for an offer who are kept as controls.
+        stockout_defection: Share of the customers turned away at an empty shelf who do not come back: with the value of those
+            who buy the product it enters the cost of a lost sale.
+        first_response_hours: Hours within which a service request is promised a first answer.
+        agent_cost_per_hour: Cost of a person answering requests (money per hour).
+        answers_per_hour: Requests that one person answers in an hour.
+        smtp: `host:port` that messages are sent to; empty: they are written as files.
+        sender: Address that messages come from.
     """
 
     period: Period | None = None
@@ -41,6 +51,15 @@ class Settings:
     threads: int = 2
     seed: int = 0
     publish: bool = False
+    messages_per_week: int = 2
+    offer_budget: float | None = None
+    control_share: float = 0.05
+    stockout_defection: float = 0.002
+    first_response_hours: float = 24.0
+    agent_cost_per_hour: float = 25.0
+    answers_per_hour: float = 6.0
+    smtp: str = ""
+    sender: str = "service@example.org"
 
 
 @dataclass(frozen=True)
@@ -119,6 +138,17 @@ class Home:
         return self.root / "reports" / f"as_of={as_of.isoformat()}" / "report.html"
 
 
+_POSITIVE = {
+    "scenarios",
+    "retrain_periods",
+    "threads",
+    "solver_seconds",
+    "first_response_hours",
+    "agent_cost_per_hour",
+    "answers_per_hour",
+}
+
+
 def read_settings(path: Path) -> Settings:
     """Reads `npq.toml`; defaults where it is absent.
 
@@ -149,11 +179,26 @@ def _check(path: Path, name: str, value: object) -> None:
         "threads": (int,),
         "seed": (int,),
         "publish": (bool,),
+        "messages_per_week": (int,),
+        "offer_budget": (int, float),
+        "control_share": (int, float),
+        "stockout_defection": (int, float),
+        "first_response_hours": (int, float),
+        "agent_cost_per_hour": (int, float),
+        "answers_per_hour": (int, float),
+        "smtp": (str,),
+        "sender": (str,),
     }
     right_type = isinstance(value, allowed[name]) and (name == "publish" or not isinstance(value, bool))
     if not right_type:
         raise NpqError(f"{path}: {name} = {value!r} has the wrong type; expected {allowed[name][0].__name__}")
     if name == "period" and value not in ("day", "week"):
         raise NpqError(f'{path}: period = {value!r}; expected "day" or "week"')
-    if name in {"scenarios", "retrain_periods", "threads", "solver_seconds"} and not float(str(value)) > 0:
+    if name in {"control_share", "stockout_defection"} and not 0 <= float(str(value)) <= 1:
+        raise NpqError(f"{path}: {name} = {value!r} must lie between 0 and 1")
+    if name in {"messages_per_week", "offer_budget"} and not float(str(value)) >= 0:
+        raise NpqError(f"{path}: {name} = {value!r} must not be below 0")
+    if name == "smtp" and value and not str(value).rpartition(":")[2].isdigit():
+        raise NpqError(f'{path}: smtp = {value!r}; expected "host:port"')
+    if name in _POSITIVE and not float(str(value)) > 0:
         raise NpqError(f"{path}: {name} = {value!r} must be above 0")

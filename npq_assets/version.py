@@ -6,7 +6,16 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-_PARTS = ("forecasting", "optimization", "evaluation", "retail", "manufacturing", "logistics")
+_PARTS = (
+    "forecasting",
+    "optimization",
+    "evaluation",
+    "customers",
+    "recommendation",
+    "retail",
+    "manufacturing",
+    "logistics",
+)
 
 
 @lru_cache(maxsize=1)

@@ -24,8 +24,16 @@
     cast(({{ moment }} at time zone 'UTC') as date)
 {%- endmacro -%}
 
+{%- macro hour_of(moment) -%}
+    cast(extract(hour from ({{ moment }} at time zone 'UTC')) as integer)
+{%- endmacro -%}
+
 {%- macro add_days(day, days) -%}
     cast({{ day }} + to_days(cast({{ days }} as integer)) as date)
+{%- endmacro -%}
+
+{%- macro joined(text, ordered_by) -%}
+    string_agg({{ text }}, '; ' order by {{ ordered_by }})
 {%- endmacro -%}
 
 {#- Rows of Parquet files that Python writes below the home; an empty relation of the same columns while there are none. -#}

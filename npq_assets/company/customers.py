@@ -7,13 +7,14 @@ does not belong here (see `demand`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
 from npq_assets.company import streams
-from npq_assets.company.config import FAMILIES
+from npq_assets.company.config import FAMILIES, PLANNED_DAYS
 from npq_assets.company.demand import Demand
 from npq_assets.company.stores import StoreDay
 from npq_assets.company.world import Company
@@ -26,6 +27,75 @@ CARD_SHARE = 0.03
 UNITS_PER_BASKET = 4.0
 _TOPICS = ("delivery late", "product damaged", "wrong price", "item missing", "refund", "question")
 _HOURS = 8, 20
+# Weekly offers to customers alone, and for how long before the as-of day they were tried at random.
+TARGETED_PER_WEEK = 3
+EXPERIMENT_WEEKS = 16
+EXPERIMENT_SHARE = 0.30
+TARGETED_DEPTHS = (0.08, 0.12, 0.16)
+COST_PER_USE = 0.05
+BUDGET_PER_CUSTOMER = 0.012
+
+
+@dataclass(frozen=True)
+class TargetedOffer:
+    """An offer that only customers to whom it is sent can use.
+
+    Attributes:
+        offer_id: Its id.
+        family: Index of the family that it is for.
+        discount: Share of the price taken off.
+        starts_on: First day.
+        ends_on: Last day.
+        budget: Money that its uses may cost in all; once it is spent, the offer ends.
+        cost_per_use: Cost of a use beside the discount.
+    """
+
+    offer_id: str
+    family: int
+    discount: float
+    starts_on: date
+    ends_on: date
+    budget: float
+    cost_per_use: float = COST_PER_USE
+
+
+def targeted_frame(offers: Sequence[TargetedOffer]) -> pl.DataFrame:
+    """`retail.offers` rows of targeted offers."""
+    return pl.DataFrame(
+        {
+            "offer_id": [o.offer_id for o in offers],
+            "family": [FAMILIES[o.family].name for o in offers],
+            "discount": [o.discount for o in offers],
+            "cost_per_use": [o.cost_per_use for o in offers],
+            "starts_on": [o.starts_on for o in offers],
+            "ends_on": [o.ends_on for o in offers],
+            "budget": [o.budget for o in offers],
+            "targeted": [1] * len(offers),
+        },
+        schema_overrides={"starts_on": pl.Date, "ends_on": pl.Date},
+    )
+
+
+def response_frame(
+    customers: Customers,
+    offer: TargetedOffer,
+    who: np.ndarray,
+    sent_on: date,
+    control: np.ndarray,
+    used: np.ndarray,
+    profit: np.ndarray,
+) -> pl.DataFrame:
+    """`retail.offer_responses` rows of an offer whose days are over."""
+    return pl.DataFrame(
+        {
+            "customer_id": pl.Series(customers.ids, dtype=pl.String).gather(who),
+            "offer_id": pl.Series([offer.offer_id] * len(who), dtype=pl.String),
+            "sent_on": pl.Series([sent_on] * len(who), dtype=pl.Date),
+            "redeemed": (used & ~control).astype(np.int8),
+            "held_out": control.astype(np.int8),
+            "profit": np.round(profit, 2),
+        }
+    )
 
 
 class Customers:
@@ -50,6 +120,9 @@ class Customers:
         family = np.arange(len(FAMILIES))
         self.taste = np.exp(1.1 * streams.normal(seed, "taste of customer", number[:, None], family[None, :]))
         self.activity = np.exp(0.8 * streams.normal(seed, "activity", number))
+        # How far a price reduction moves them: some buy whatever is reduced, many hardly look.
+        self.deal_taste = 1.0 / (1.0 + np.exp(0.4 - 1.6 * streams.normal(seed, "deals", number)))
+        self.put_off = streams.uniform(seed, "put off by offers", number) < 0.06
         self.consent = streams.uniform(seed, "consent", number) < 0.7
         since = np.floor(streams.uniform(seed, "joined", number) ** 0.7 * (company.config.days + 400)).astype(np.int64)
         self.joined = company.config.as_of.toordinal() - 1 - since
@@ -76,6 +149,7 @@ class Customers:
                     "home_store": [self.company.store_ids[h] for h in self.home],
                     "age_band": np.array(["18-29", "30-44", "45-59", "60-74", "75+"])[band],
                     "household_size": household,
+                    "email": [f"{customer_id.lower()}@example.org" for customer_id in self.ids],
                 }
             ),
         )
@@ -117,7 +191,11 @@ class Customers:
         second = start[store] + np.floor(streams.uniform(seed, "basket b", ordinal, unit) * baskets[store]).astype(
             np.int64
         )
-        basket = np.where(self.taste[who[first], family] >= self.taste[who[second], family], first, second)
+        # Reduced goods go rather to those who look for reductions.
+        reduced = self._demand.discount(day.day)[product]
+        liking_first = self.taste[who[first], family] * (1.0 + 20.0 * reduced * self.deal_taste[who[first]])
+        liking_second = self.taste[who[second], family] * (1.0 + 20.0 * reduced * self.deal_taste[who[second]])
+        basket = np.where(liking_first >= liking_second, first, second)
         line, quantity = np.unique(basket * company.shape[1] + product, return_counts=True)
         basket, product = line // company.shape[1], line % company.shape[1]
         store = np.searchsorted(start, basket, side="right") - 1
@@ -168,12 +246,28 @@ class Customers:
         return best
 
     def closing_tables(self) -> Iterator[TableFile]:
-        """`retail.offer_responses` and `retail.service_requests` of the logged period."""
+        """`retail.offer_responses` and `retail.service_requests` of the logged period, and the offers tried and planned."""
+        as_of = self.company.config.as_of
+        first = as_of - timedelta(days=as_of.weekday(), weeks=EXPERIMENT_WEEKS)
+        weeks = EXPERIMENT_WEEKS + PLANNED_DAYS // 7
+        offers = [offer for week in range(weeks) for offer in self.targeted(first + timedelta(weeks=week))]
+        yield "retail.offers", f"targeted-offers-{as_of}", targeted_frame(offers)
+        tried = [self._experiment(offer) for offer in offers if offer.ends_on < as_of]
+        rows = [self._shelf_responses(), *tried]
+        yield (
+            "retail.offer_responses",
+            f"offer-responses-{as_of}",
+            pl.concat([r for r in rows if r.height], how="diagonal"),
+        )
+        if self._basket_stubs:
+            yield "retail.service_requests", f"service-requests-{as_of}", self._requests(as_of)
+
+    def _shelf_responses(self) -> pl.DataFrame:
+        """Letters about reductions that everybody gets in the stores; there were no controls."""
         company, seed, as_of = self.company, self.company.config.seed, self.company.config.as_of
-        offers = company.offers(as_of - timedelta(days=120), as_of - timedelta(days=8))
         willing = np.flatnonzero(self.consent)
         rows: list[pl.DataFrame] = []
-        for offer in offers:
+        for offer in company.offers(as_of - timedelta(days=120), as_of - timedelta(days=8)):
             key = streams.name_key(offer.offer_id)
             sent = willing[streams.uniform(seed, "sent", key, willing) < 0.04]
             sent = sent[self.joined[sent] <= offer.starts_on.toordinal()]
@@ -190,12 +284,79 @@ class Customers:
                     }
                 )
             )
-        if rows:
-            yield "retail.offer_responses", f"offer-responses-{as_of}", pl.concat(rows)
-        if self._basket_stubs:
-            yield "retail.service_requests", f"service-requests-{as_of}", self._requests()
+        return pl.concat(rows) if rows else pl.DataFrame()
 
-    def _requests(self) -> pl.DataFrame:
+    def targeted(self, monday: date) -> list[TargetedOffer]:
+        """The offers of a week that only customers to whom they are sent can use."""
+        seed, ordinal = self.company.config.seed, monday.toordinal()
+        order = np.argsort(streams.uniform(seed, "targeted family", ordinal, np.arange(len(FAMILIES))))
+        budget = round(max(10.0, BUDGET_PER_CUSTOMER * len(self.ids)), 2)
+        return [
+            TargetedOffer(
+                f"T{monday:%Y%m%d}-{k + 1}",
+                int(order[k]),
+                TARGETED_DEPTHS[int(streams.uniform(seed, "targeted depth", ordinal, k)[0] * len(TARGETED_DEPTHS))],
+                monday,
+                monday + timedelta(days=6),
+                budget,
+            )
+            for k in range(TARGETED_PER_WEEK)
+        ]
+
+    def active(self, day: date) -> np.ndarray:
+        """Who is a customer on a day."""
+        ordinal = day.toordinal()
+        return np.asarray((self.joined <= ordinal) & (ordinal < self.left))
+
+    def outcomes(self, offer: TargetedOffer, who: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What customers do in an offer's week, without it and with it, by the same luck.
+
+        Some would buy anyway and only cost the discount; some are moved by it; a few are put off.
+
+        Returns:
+            profit without, profit with, whether used with it, cost of the use (discount and cost per use).
+        """
+        seed, key = self.company.config.seed, streams.name_key(offer.offer_id)
+        family = FAMILIES[offer.family]
+        liking = self.taste[who, offer.family] / self.taste[who].mean(axis=1)
+        present = self.active(offer.starts_on)[who]
+        rate = 0.11 * self.activity[who] * liking
+        without = np.where(present, 1.0 - np.exp(-rate), 0.0)
+        moved = self.deal_taste[who] ** 1.2 * (1.0 - np.exp(-16.0 * offer.discount)) * (0.4 + liking) / (1.0 + liking)
+        chance = without + (1.0 - without) * np.where(present, moved, 0.0)
+        chance = np.where(self.put_off[who], 0.7 * without, chance)
+        luck = streams.uniform(seed, "answers the offer", key, who)
+        units = 1.0 + np.floor(4.0 * streams.uniform(seed, "units under the offer", key, who) ** 2)
+        cost = units * family.price * offer.discount + offer.cost_per_use
+        margin = units * family.price * family.margin
+        buys_without, buys_with = luck < without, luck < chance
+        return (
+            np.where(buys_without, margin, 0.0),
+            np.where(buys_with, margin - cost, 0.0),
+            buys_with,
+            np.where(buys_with, cost, 0.0),
+        )
+
+    def _experiment(self, offer: TargetedOffer) -> pl.DataFrame:
+        """A past offer sent to a random part of the willing customers, a third of whom were kept as controls."""
+        seed, key = self.company.config.seed, streams.name_key(offer.offer_id)
+        willing = np.flatnonzero(self.consent & (self.joined <= offer.starts_on.toordinal()))
+        chosen = willing[streams.uniform(seed, "tried", key, willing) < EXPERIMENT_SHARE]
+        control = streams.uniform(seed, "control", key, chosen) < 1 / 3
+        without, with_it, used, _ = self.outcomes(offer, chosen)
+        return response_frame(self, offer, chosen, offer.starts_on, control, used, np.where(control, without, with_it))
+
+    def requests_of(self, day: date) -> pl.DataFrame:
+        """Requests that were opened or settled on a day, as known when the next one opens."""
+        if not self._basket_stubs:
+            return pl.DataFrame()
+        known = self._requests(day + timedelta(days=1))
+        on = pl.lit(day)
+        return known.filter(
+            (pl.col("opened_at").dt.date() == on) | (pl.col("closed_at").dt.date() == on).fill_null(False)
+        )
+
+    def _requests(self, until: date) -> pl.DataFrame:
         baskets = pl.concat(self._basket_stubs)
         seed = self.company.config.seed
         number = np.arange(baskets.height)
@@ -203,7 +364,7 @@ class Customers:
         hours = 2 + np.floor(90 * streams.uniform(seed, "complaint delay", chosen)).astype(np.int64)
         duration = 1 + np.floor(70 * streams.uniform(seed, "complaint duration", chosen)).astype(np.int64)
         topic = np.floor(len(_TOPICS) * streams.uniform(seed, "topic", chosen) ** 1.4).astype(np.int64)
-        as_of = datetime.combine(self.company.config.as_of, datetime.min.time(), UTC)
+        as_of = datetime.combine(until, datetime.min.time(), UTC)
         frame = baskets[chosen].with_columns(
             request_id=pl.Series([f"SR{n + 1:06d}" for n in range(chosen.size)], dtype=pl.String),
             opened_at=pl.col("bought_at") + pl.lit(pl.Series(hours * 3_600_000_000)).cast(pl.Duration("us")),

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import polars as pl
 
-_NAMES = {"replenishment_orders": "orders for stores"}
+_NAMES = {
+    "replenishment_orders": "orders for stores",
+    "offers_sent": "offers to customers",
+    "service_staffing": "staff of the service desk",
+}
 
 
 def summary_frame(ledger: pl.DataFrame) -> pl.DataFrame:
@@ -21,9 +25,13 @@ def summary_frame(ledger: pl.DataFrame) -> pl.DataFrame:
             pl.col("lower_bound").sum().alias("bound"),
         )
         .with_columns(
-            pl.when(pl.col("naive") > 0).then(1 - pl.col("expected") / pl.col("naive")).otherwise(0.0).alias("saving"),
-            pl.when(pl.col("expected") > 0)
-            .then(((pl.col("expected") - pl.col("bound")) / pl.col("expected")).clip(lower_bound=0))
+            # Costs below zero are earnings: what is earned beyond the naive rule, as a share of its earnings.
+            pl.when(pl.col("naive") != 0)
+            .then((pl.col("naive") - pl.col("expected")) / pl.col("naive").abs())
+            .otherwise(0.0)
+            .alias("saving"),
+            pl.when(pl.col("expected") != 0)
+            .then(((pl.col("expected") - pl.col("bound")) / pl.col("expected").abs()).clip(lower_bound=0))
             .otherwise(0.0)
             .alias("gap"),
         )

@@ -17,6 +17,7 @@ PLAN_KEY = dg.AssetKey(["plan", "retail", "replenishment_plan"])
 ORDERS_KEY = dg.AssetKey(["decisions", "retail", "replenishment_orders"])
 JUDGEMENTS_KEY = dg.AssetKey(["evaluation", "retail", "judgements"])
 OUTBOX_KEY = dg.AssetKey(["outbox", "retail", "replenishment_orders"])
+OFFER_PLAN_KEY = dg.AssetKey(["plan", "retail", "offer_plan"])
 INPUTS = [
     dg.AssetKey(["marts", domain, model])
     for domain, model in (
@@ -95,7 +96,7 @@ def demand_forecast(context: dg.AssetExecutionContext, home: HomeResource) -> dg
 
 @dg.asset(
     key=PLAN_KEY,
-    deps=[FORECAST_KEY, *INPUTS],
+    deps=[FORECAST_KEY, OFFER_PLAN_KEY, *INPUTS],
     partitions_def=AS_OF,
     group_name="retail_plan",
     kinds={"python", "cvxpy", "parquet"},
@@ -106,6 +107,7 @@ def demand_forecast(context: dg.AssetExecutionContext, home: HomeResource) -> dg
 def replenishment_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
     """Solves the day's replenishment problem, or reads the plan of the same inputs."""
     from npq_assets.reporting.plots import cost_plot
+    from npq_assets.retail.customer_link import link_of
     from npq_assets.retail.inputs import read_inputs
     from npq_assets.retail.output import load_forecast, load_plan, load_skipped, save_plan
     from npq_assets.retail.plan import plan_orders
@@ -118,10 +120,11 @@ def replenishment_plan(context: dg.AssetExecutionContext, home: HomeResource) ->
     forecast = load_forecast(home.home, day)
     if forecast is None:
         raise dg.Failure(f"no forecast as of {day}; materialize {FORECAST_KEY.to_user_string()} first")
-    wanted = fingerprint(inputs.snapshot, forecast.frame, code_version())
+    link = link_of(home.home, day)
+    wanted = fingerprint(inputs.snapshot, forecast.frame, code_version(), link.demand, link.defection)
     stored = load_plan(home.home, day, wanted)
     if stored is None:
-        plan = plan_orders(inputs, forecast)
+        plan = plan_orders(inputs, forecast, link)
         save_plan(home.home, day, plan, wanted)
         orders, facts = plan.orders, plan.facts
     else:

@@ -16,6 +16,7 @@ from npq_assets.evaluation.policies import OrderUpTo, arrivals_by_step
 from npq_assets.optimization.inventory import carrying_periods, project_stock
 from npq_assets.optimization.replenishment import Params, ReplenishmentProblem, price, solve
 from npq_assets.optimization.result import Result
+from npq_assets.retail.customer_link import CustomerLink
 from npq_assets.retail.demand import DemandForecast
 from npq_assets.retail.inputs import RetailInputs
 
@@ -40,9 +41,17 @@ class ReplenishmentPlan:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def problem_of(inputs: RetailInputs, forecast: DemandForecast) -> ReplenishmentProblem:
-    """The day's problem: stock projected to each order's arrival, demand of the period that it must cover."""
+def problem_of(
+    inputs: RetailInputs, forecast: DemandForecast, link: CustomerLink | None = None
+) -> ReplenishmentProblem:
+    """The day's problem: stock projected to each order's arrival, demand of the period that it must cover.
+
+    With a link to the customers, offers add the demand that they are expected to bring, and a lost sale costs the value of
+    those who do not come back.
+    """
     items = inputs.items
+    if link is not None:
+        forecast, items = link.applied(inputs, forecast)
     lead = items["lead_time_periods"].to_numpy().astype(int)
     arrivals = arrivals_by_step(inputs, int(lead.max(initial=0)) + 1)
     stock, demand = project_stock(items["on_hand"].to_numpy(), arrivals, forecast.scenarios, lead)
@@ -69,9 +78,9 @@ def problem_of(inputs: RetailInputs, forecast: DemandForecast) -> ReplenishmentP
     )
 
 
-def plan_orders(inputs: RetailInputs, forecast: DemandForecast) -> ReplenishmentPlan:
+def plan_orders(inputs: RetailInputs, forecast: DemandForecast, link: CustomerLink | None = None) -> ReplenishmentPlan:
     """Solves the day's problem and sets the naive rule's order beside each of ours, priced on the same scenarios."""
-    problem = problem_of(inputs, forecast)
+    problem = problem_of(inputs, forecast, link)
     result = solve(problem, Params(seconds=inputs.settings.solver_seconds))
     naive = NAIVE.orders(inputs)
     items = inputs.items.select(
@@ -88,6 +97,7 @@ def plan_orders(inputs: RetailInputs, forecast: DemandForecast) -> Replenishment
     items = items.with_columns(
         (problem.items["holding_cost"] / items["holding_cost"]).fill_nan(1.0).alias("carrying_periods"),
         problem.items["holding_cost"],
+        problem.items["shortage_cost"],
     )
     orders = items.join(result.plan, on=["site_id", "product_id"], how="left").join(
         naive.rename({"quantity": "naive_quantity"}), on=["site_id", "product_id"], how="left"
@@ -103,7 +113,7 @@ def plan_orders(inputs: RetailInputs, forecast: DemandForecast) -> Replenishment
         pl.lit(inputs.as_of).alias("as_of"),
         pl.lit(inputs.snapshot).alias("input_snapshot"),
     )
-    engine = _engine_orders(inputs, forecast, problem)
+    engine = _engine_orders(inputs, forecast, problem, link)
     orders = orders.join(engine, on=["site_id", "product_id"], how="left", maintain_order="left")
     orders = orders.with_columns(
         pl.Series("reason", [_reason(row) for row in orders.iter_rows(named=True)]),
@@ -130,11 +140,13 @@ OVERRIDE_COLUMNS: dict[str, pl.DataType] = {
 }  # fmt: skip
 
 
-def _engine_orders(inputs: RetailInputs, forecast: DemandForecast, problem: ReplenishmentProblem) -> pl.DataFrame:
+def _engine_orders(
+    inputs: RetailInputs, forecast: DemandForecast, problem: ReplenishmentProblem, link: CustomerLink | None
+) -> pl.DataFrame:
     """What the engine's own forecast would have ordered of the overridden pairs; no rows if there are none."""
     if not len(forecast.overridden):
         return pl.DataFrame(schema={"site_id": pl.String, "product_id": pl.String, **_ENGINE})
-    own = problem_of(inputs, forecast.engine)
+    own = problem_of(inputs, forecast.engine, link)
     orders = inputs.items.select("site_id", "product_id").join(
         solve(own, Params(seconds=inputs.settings.solver_seconds)).plan.select("site_id", "product_id", "quantity"),
         on=["site_id", "product_id"],

@@ -98,8 +98,12 @@ def _staging(table: Table) -> str:
     columns = [f"        cast({column.name} as {column.kind.sql_type}) as {column.name}" for column in table.columns]
     columns += ["        source_file", "        source_line"]
     select = ",\n".join(columns)
+    # Whatever names or describes a person stays in one schema that can be closed to everybody else.
+    personal = any(column.personal for column in table.columns)
+    schema = "{{ config(schema='personal') }}\n\n" if personal else ""
     return (
         f"-- {NOTE}\n"
+        f"{schema}"
         f"with source as (\n    select * from {{{{ raw('{table.domain}', '{table.name}') }}}}\n),\n\n"
         f"final as (\n    select\n{select}\n    from source\n)\n\nselect * from final\n"
     )

@@ -62,6 +62,16 @@ def test_there_is_a_job_per_system_and_one_for_all(definitions: dg.Definitions) 
         assert definitions.resolve_job_def(name)
 
 
+def test_a_systems_job_stages_what_its_models_read_of_others(definitions: dg.Definitions) -> None:
+    graph = definitions.get_repository_def().asset_graph
+    selected = definitions.resolve_job_def("retail").asset_layer.selected_asset_keys
+    for key in [key for key in selected if key.path[0] in ("staging", "intermediate", "marts")]:
+        wanted = {parent for parent in graph.get(key).parent_keys if parent.path[0] != "landing"}
+        assert wanted <= selected, key
+    assert dg.AssetKey(["staging", "logistics", "stg_logistics__trips"]) in selected
+    assert dg.AssetKey(["marts", "logistics", "fleet"]) not in selected
+
+
 def test_a_file_counts_when_two_ticks_saw_it_alike() -> None:
     first = changes({}, {"a": "1:1"})
     assert (first.ready, first.settling) == (set(), 1)

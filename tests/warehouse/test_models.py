@@ -101,4 +101,4 @@ def test_dbt_unit_tests_pass(tmp_path: Path) -> None:
         if e["info"]["name"] == "LogTestResult" or e["info"]["name"] == "LogUnitTestResult"
     }
     done = [e for e in events if e["info"]["name"] == "StatsLine"]
-    assert done and done[-1]["data"]["stats"]["pass"] == 8, results
+    assert done and done[-1]["data"]["stats"]["pass"] == len(dbt.manifest()["unit_tests"]) >= 10, results

@@ -1,5 +1,7 @@
 with offers as (
+    -- An offer that only some customers can use changes nobody else's price.
     select * from {{ ref('stg_retail__offers') }}
+    where not coalesce(targeted, false)
 ),
 
 products as (

@@ -1,4 +1,6 @@
 -- Generated from npq_assets/contracts by python -m npq_assets.warehouse.sources; do not edit.
+{{ config(schema='personal') }}
+
 with source as (
     select * from {{ raw('logistics', 'deliveries') }}
 ),

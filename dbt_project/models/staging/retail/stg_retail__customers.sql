@@ -1,4 +1,6 @@
 -- Generated from npq_assets/contracts by python -m npq_assets.warehouse.sources; do not edit.
+{{ config(schema='personal') }}
+
 with source as (
     select * from {{ raw('retail', 'customers') }}
 ),
@@ -8,6 +10,7 @@ final as (
         cast(customer_id as varchar) as customer_id,
         cast(joined_on as date) as joined_on,
         cast(marketing_consent as boolean) as marketing_consent,
+        cast(email as varchar) as email,
         source_file,
         source_line
     from source

@@ -1,4 +1,6 @@
 -- Generated from npq_assets/contracts by python -m npq_assets.warehouse.sources; do not edit.
+{{ config(schema='personal') }}
+
 with source as (
     select * from {{ raw('retail', 'offer_responses') }}
 ),
@@ -9,6 +11,8 @@ final as (
         cast(offer_id as varchar) as offer_id,
         cast(sent_on as date) as sent_on,
         cast(redeemed as boolean) as redeemed,
+        cast(held_out as boolean) as held_out,
+        cast(profit as double) as profit,
         source_file,
         source_line
     from source

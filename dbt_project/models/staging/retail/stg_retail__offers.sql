@@ -13,6 +13,7 @@ final as (
         cast(starts_on as date) as starts_on,
         cast(ends_on as date) as ends_on,
         cast(budget as double) as budget,
+        cast(targeted as boolean) as targeted,
         source_file,
         source_line
     from source

@@ -1,4 +1,6 @@
 -- Generated from npq_assets/contracts by python -m npq_assets.warehouse.sources; do not edit.
+{{ config(schema='personal') }}
+
 with source as (
     select * from {{ raw('retail', 'service_requests') }}
 ),
@@ -12,6 +14,7 @@ final as (
         cast(delivery_id as varchar) as delivery_id,
         cast(basket_id as varchar) as basket_id,
         cast(closed_at as timestamp with time zone) as closed_at,
+        cast(product_id as varchar) as product_id,
         source_file,
         source_line
     from source

@@ -1,0 +1,408 @@
+"""Will a customer come back, and what will they spend: closed form beside LightGBM, judged on later time.
+
+Candidates are fitted on labels of past horizons and judged on the last complete one. The closed form is kept unless a
+learned model is better by a paired interval that excludes zero: the simple one wins ties.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npq_assets.customers.closed_form import fit_beta_geometric, fit_gamma_gamma
+from npq_assets.customers.visits import Visits, summarize
+from npq_assets.errors import NpqError
+
+Floats = NDArray[np.float64]
+WINDOWS = (7, 14, 28, 56, 91, 182, 364)
+QUANTILES = (0.1, 0.5, 0.9)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How value models are made.
+
+    Attributes:
+        horizon: Days ahead.
+        step: Days between training cutoffs; a third of the horizon if None.
+        cutoffs: Training cutoffs at most.
+        trees: Boosting rounds.
+        learning_rate: Step of a round.
+        leaves: Leaves of a tree.
+        models: Models averaged, each with its own seed.
+        threads: Threads.
+        seed: Seed of everything random.
+    """
+
+    horizon: int = 28
+    step: int | None = None
+    cutoffs: int = 8
+    trees: int = 150
+    learning_rate: float = 0.04
+    leaves: int = 12
+    models: int = 3
+    threads: int = 2
+    seed: int = 0
+
+    @property
+    def gap(self) -> int:
+        """Days between training cutoffs."""
+        return self.step or max(1, self.horizon // 3)
+
+
+@dataclass(frozen=True)
+class Prospects:
+    """What is expected of each customer over the horizon (c each).
+
+    Attributes:
+        p_active: Probability of at least one visit.
+        spend: Expected spend (mean, money).
+        spend_q10: 10 % quantile of spend.
+        spend_q50: Median of spend: the point forecast of least absolute error.
+        spend_q90: 90 % quantile.
+        activity_model: Which model gave p_active.
+        spend_model: Which gave spend.
+        judgement: Loss of each model on the last complete horizon, and the paired intervals.
+    """
+
+    p_active: Floats
+    spend: Floats
+    spend_q10: Floats
+    spend_q50: Floats
+    spend_q90: Floats
+    activity_model: str
+    spend_model: str
+    judgement: dict[str, Any] = field(default_factory=dict)
+
+
+def closed_form(visits: Visits, day: int, horizon: int) -> tuple[Floats, Floats]:
+    """P(active) and expected spend over the horizon by BG/NBD and gamma-gamma as of `day`; 0 for the never seen."""
+    s = summarize(visits, day)
+    seen = s.age > 0
+    p, spend = np.zeros(len(seen)), np.zeros(len(seen))
+    if seen.sum() < 3:
+        return p, spend
+    x, t_x, age = s.frequency[seen], s.recency[seen], s.age[seen]
+    bg = fit_beta_geometric(x, t_x, age)
+    gg = fit_gamma_gamma(x, s.monetary[seen])
+    p[seen] = bg.visits_again(x, t_x, age, horizon)
+    spend[seen] = bg.expected_visits(x, t_x, age, horizon) * gg.expected_amount(x, s.monetary[seen])
+    return p, spend
+
+
+def feature_names(horizon: int) -> list[str]:
+    """Columns of `features`, in order."""
+    names = ["frequency", "recency_share", "age", "monetary", "mean_amount", "since_last", "gap_mean", "gap_sd", "due"]
+    names += [f"{what}_{w}" for w in WINDOWS for what in ("visits", "spend", "discount")]
+    names += [f"spend_lag_{k}" for k in range(1, 7)] + [f"visits_lag_{k}" for k in range(1, 5)]
+    return [*names, "active_lags", "lines", "sd_amount", "median_lag", "closed_p", "closed_spend"]
+
+
+def features(visits: Visits, day: int, horizon: int) -> Floats:
+    """What is known of each customer when `day` opened: (customers, columns of `feature_names`)."""
+    v = visits.before(day)
+    s = summarize(v, day)
+    n = len(v.customers)
+    age_of = (day - v.day).astype(float)
+    count = s.frequency + (s.age > 0)
+    gaps = np.diff(v.day, prepend=0).astype(float)
+    inner = np.r_[False, v.customer[1:] == v.customer[:-1]] if len(v.customer) else np.zeros(0, bool)
+    gap_sum = v.total(np.where(inner, gaps, 0.0))
+    gap_square = v.total(np.where(inner, gaps**2, 0.0))
+    k = np.maximum(s.frequency, 1)
+    gap_mean = np.where(s.frequency > 0, gap_sum / k, np.nan)
+    gap_sd = np.sqrt(np.maximum(gap_square / k - np.nan_to_num(gap_mean) ** 2, 0.0))
+    columns = [
+        count,
+        s.recency / np.maximum(s.age, 1),
+        s.age,
+        s.monetary,
+        s.mean_amount,
+        s.since_last,
+        gap_mean,
+        np.where(s.frequency > 1, gap_sd, np.nan),
+        s.since_last / np.maximum(np.nan_to_num(gap_mean, nan=1e9), 1.0),
+    ]
+    length = max(1.0, float(day - v.day.min(initial=day - 1)))
+    for window in WINDOWS:
+        inside = age_of <= window
+        # A window longer than the history is scaled to its own length, so that early cutoffs teach the same thing.
+        scale = window / min(window, length)
+        paid, off = v.total(v.amount * inside), v.total(v.discount * inside)
+        columns += [v.total(inside.astype(float)) * scale, paid * scale, off / np.maximum(paid + off, 1e-9)]
+    lag = ((age_of - 1) // horizon).astype(int)
+    spend_lags = np.stack([v.total(v.amount * (lag == j)) for j in range(6)], axis=1)
+    visit_lags = np.stack([v.total((lag == j).astype(float)) for j in range(4)], axis=1)
+    known_lags = min(6, max(1, int(length // horizon)))
+    spend_lags[:, known_lags:] = np.nan
+    visit_lags[:, known_lags:] = np.nan
+    square = v.total(v.amount**2) / np.maximum(count, 1)
+    closed_p, closed_spend = closed_form(v, day, horizon)
+    columns += [*spend_lags.T, *visit_lags.T]
+    columns += [
+        (np.nan_to_num(spend_lags) > 0).sum(axis=1) / known_lags,
+        v.total(v.lines) / np.maximum(count, 1),
+        np.sqrt(np.maximum(square - s.mean_amount**2, 0.0)),
+        np.nanmedian(spend_lags[:, :known_lags], axis=1) if n else np.zeros(0),
+        closed_p,
+        closed_spend,
+    ]
+    return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    x: Floats
+    active: Floats
+    spend: Floats
+
+
+def _sample(visits: Visits, cutoff: int, horizon: int) -> _Sample:
+    """Labelled customers seen before the cutoff."""
+    x = features(visits, cutoff, horizon)
+    truth = visits.between(cutoff, cutoff + horizon)
+    spend = truth.total(truth.amount)
+    active = (np.bincount(truth.customer, minlength=len(spend)) > 0).astype(float)
+    seen = x[:, 0] > 0
+    return _Sample(x[seen], active[seen], spend[seen])
+
+
+def predict(visits: Visits, day: int, settings: Settings | None = None) -> Prospects:
+    """Prospects of every customer as of `day`, by the models that a later past horizon chose.
+
+    Args:
+        visits: Visits; those of `day` and later are not looked at.
+        day: The day about to open.
+        settings: Horizon and sizes of models.
+
+    Raises:
+        NpqError: There are no visits before the day.
+    """
+    settings = settings or Settings()
+    v = visits.before(day)
+    if not len(v.day):
+        raise NpqError(f"visits: none before day {day}; land baskets first")
+    horizon, first = settings.horizon, int(v.day.min())
+    newest = day - horizon
+    history = newest - first
+    closed_p, closed_spend = closed_form(v, day, horizon)
+    cutoffs = [newest - k * settings.gap for k in range(settings.cutoffs * 3)]
+    usable = [c for c in cutoffs if c - first >= max(horizon // 2, settings.gap)]
+    earlier = [c for c in usable if c + horizon <= newest][: settings.cutoffs]
+    if history < horizon or not earlier:
+        return _simple_only(closed_p, closed_spend, "too short a history to judge a learned model")
+    samples: dict[int, _Sample] = {}
+
+    def sample(cutoff: int) -> _Sample:
+        if cutoff not in samples:
+            samples[cutoff] = _sample(v, cutoff, horizon)
+        return samples[cutoff]
+
+    held_out = sample(newest)
+    if held_out.active.sum() < 50 or (held_out.active == 0).sum() < 50:
+        return _simple_only(closed_p, closed_spend, "too few customers to judge a learned model")
+    learning = [sample(c) for c in earlier]
+    judged = _Fitted.fit(learning, settings)
+    activity, spend, judgement = _judge(judged, held_out, settings)
+    final = [held_out, *[sample(c) for c in [c for c in usable if c != newest][: settings.cutoffs - 1]]]
+    fitted = _Fitted.fit(final, settings)
+    x = features(v, day, horizon)
+    seen = x[:, 0] > 0
+    p, mean, q = np.zeros(len(seen)), np.zeros(len(seen)), np.zeros((len(seen), 3))
+    options = fitted.activity(x[seen])
+    p[seen] = options[activity]
+    if activity != "closed form":
+        past = judged.activity(held_out.x)[activity]
+        p[seen] = _calibrate(past, held_out.active, options[activity], closed_p[seen])
+    means, quantiles = fitted.spend(x[seen])
+    mean[seen] = means[spend]
+    q[seen] = np.sort(np.maximum(quantiles, 0.0), axis=1)
+    return Prospects(p, np.maximum(mean, 0.0), q[:, 0], q[:, 1], q[:, 2], activity, spend, judgement)
+
+
+def _simple_only(p: Floats, spend: Floats, why: str) -> Prospects:
+    low, high = np.where(p < 0.9, 0.0, spend * 0.3), spend * 2.3
+    middle = np.where(p > 0.5, spend / np.maximum(p, 0.5) * 0.8, 0.0)
+    return Prospects(
+        p, spend, np.minimum(low, middle), middle, np.maximum(high, middle), "closed form", "closed form", {"note": why}
+    )
+
+
+def _judge(fitted: _Fitted, held_out: _Sample, settings: Settings) -> tuple[str, str, dict[str, Any]]:
+    """Which models to use: the first (simplest) unless a later one's loss is lower by an interval without zero."""
+    judgement: dict[str, Any] = {}
+    y = held_out.active
+    losses = {}
+    for name, p in fitted.activity(held_out.x).items():
+        q = np.clip(_cross_calibrated(p, y), 1e-4, 1 - 1e-4)
+        losses[name] = -(y * np.log(q) + (1 - y) * np.log(1 - q))
+    activity = _simplest_best(losses, judgement, "activity")
+    means, quantiles = fitted.spend(held_out.x)
+    cap = float(np.quantile(held_out.spend, 0.995))
+    errors = {name: (np.minimum(held_out.spend, cap) - np.minimum(mean, cap)) ** 2 for name, mean in means.items()}
+    spend = _simplest_best(errors, judgement, "spend")
+    judgement["median_absolute_error"] = float(np.abs(held_out.spend - quantiles[:, 1]).mean())
+    inside = (held_out.spend >= quantiles[:, 0]) & (held_out.spend <= quantiles[:, 2])
+    judgement["interval_80_covers"] = float(inside.mean())
+    return activity, spend, judgement
+
+
+def _simplest_best(losses: dict[str, Floats], judgement: dict[str, Any], what: str) -> str:
+    names = list(losses)
+    chosen = names[0]
+    for name in names:
+        judgement[f"{what} loss {name}"] = float(losses[name].mean())
+    for name in names[1:]:
+        gain = losses[chosen] - losses[name]
+        half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
+        judgement[f"{what} gain of {name} over {chosen}"] = [float(gain.mean() - half), float(gain.mean() + half)]
+        if gain.mean() - half > 0:
+            chosen = name
+    judgement[what] = chosen
+    return chosen
+
+
+def _platt(p: Floats, y: Floats) -> tuple[float, float]:
+    """Platt's logistic map (2000), shrunk to no change: intercept and slope on the logit."""
+    from scipy import optimize, special
+
+    z = special.logit(np.clip(p, 1e-5, 1 - 1e-5))
+
+    def loss(theta: Floats) -> float:
+        q = np.clip(special.expit(theta[0] + theta[1] * z), 1e-9, 1 - 1e-9)
+        ridge = 2.0 * theta[0] ** 2 + 50.0 * (theta[1] - 1.0) ** 2
+        return float(-(y * np.log(q) + (1 - y) * np.log(1 - q)).sum() + ridge)
+
+    a, b = optimize.minimize(loss, np.array([0.0, 1.0]), method="Nelder-Mead").x
+    return float(a), float(max(b, 0.1))
+
+
+def _calibrate(p_past: Floats, y_past: Floats, p: Floats, p_closed: Floats) -> Floats:
+    """Slope as the last complete horizon shows it; level between what the learned and the closed-form model expect.
+
+    The model that is asked has learnt from that horizon too, so that its level cannot be judged there. The closed form follows
+    how customers age, the learned model how the level of all moves; the middle of both was nearest on past horizons.
+    """
+    from scipy import optimize, special
+
+    z = _platt(p_past, y_past)[1] * special.logit(np.clip(p, 1e-5, 1 - 1e-5))
+    level = (float(p.mean()) + float(p_closed.mean())) / 2
+    shift = optimize.brentq(lambda a: float(special.expit(a + z).mean()) - level, -20.0, 20.0)
+    return np.asarray(special.expit(shift + z))
+
+
+def _cross_calibrated(p: Floats, y: Floats, seed: int = 0) -> Floats:
+    """Each half mapped by the other's Platt map: models are compared by what they know of customers, not by their level."""
+    from scipy import special
+
+    half = np.random.default_rng(seed).random(len(p)) < 0.5
+    out = np.empty(len(p))
+    for mine, other in ((half, ~half), (~half, half)):
+        a, b = _platt(p[other], y[other])
+        out[mine] = special.expit(a + b * special.logit(np.clip(p[mine], 1e-5, 1 - 1e-5)))
+    return out
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Models of activity and spend fitted to labelled customers."""
+
+    names: list[str]
+    logistic: Any
+    ridge: Any
+    classifiers: list[Any]
+    means: list[Any]
+    quantiles: list[list[Any]]
+
+    @classmethod
+    def fit(cls, samples: list[_Sample], settings: Settings) -> _Fitted:
+        from sklearn.linear_model import LogisticRegression, Ridge
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        lgb = _lightgbm()
+        x = np.concatenate([s.x for s in samples])
+        active = np.concatenate([s.active for s in samples])
+        spend = np.concatenate([s.spend for s in samples])
+        flat = _linear(x)
+        logistic = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500)).fit(flat, active)
+        ridge = make_pipeline(StandardScaler(), Ridge(alpha=50.0)).fit(flat, np.sqrt(spend))
+        common = {
+            "learning_rate": settings.learning_rate,
+            "num_leaves": settings.leaves,
+            "min_data_in_leaf": 40,
+            "feature_fraction": 0.5,
+            "bagging_fraction": 0.7,
+            "bagging_freq": 1,
+            "lambda_l2": 10.0,
+            "max_bin": 127,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": settings.threads,
+            "verbosity": -1,
+        }
+
+        def models(objective: dict[str, Any], y: Floats, trees: int) -> list[Any]:
+            return [
+                lgb.train(
+                    {**common, **objective, "seed": settings.seed + k},
+                    lgb.Dataset(x, y, params={"max_bin": 127, "verbosity": -1}),
+                    trees,
+                )
+                for k in range(settings.models)
+            ]
+
+        cap = float(np.quantile(spend, 0.998))
+        quantiles = [
+            models({"objective": "quantile", "alpha": level}, np.sqrt(spend), settings.trees) for level in QUANTILES
+        ]
+        return cls(
+            [],
+            logistic,
+            ridge,
+            models({"objective": "binary"}, active, settings.trees),
+            models({"objective": "tweedie", "tweedie_variance_power": 1.3}, np.minimum(spend, cap), settings.trees),
+            quantiles,
+        )
+
+    def activity(self, x: Floats) -> dict[str, Floats]:
+        """P(active) by model, the simplest first."""
+        from scipy import special
+
+        learned = np.mean([model.predict(x, num_threads=2) for model in self.classifiers], axis=0)
+        linear = self.logistic.predict_proba(_linear(x))[:, 1]
+        return {
+            "closed form": x[:, -2],
+            "logistic": linear,
+            "lightgbm": learned,
+            "all three": special.expit(
+                np.mean([special.logit(np.clip(q, 1e-4, 1 - 1e-4)) for q in (x[:, -2], linear, learned)], axis=0)
+            ),
+        }
+
+    def spend(self, x: Floats) -> tuple[dict[str, Floats], Floats]:
+        """Mean spend by model, the simplest first, and quantiles (n, 3)."""
+        learned = np.mean([model.predict(x, num_threads=2) for model in self.means], axis=0)
+        # Quantiles pass through the square root and back unchanged.
+        roots = np.stack([np.mean([m.predict(x, num_threads=2) for m in level], axis=0) for level in self.quantiles], 1)
+        return {
+            "closed form": x[:, -1],
+            "lightgbm": learned,
+            "lightgbm + closed form": (learned + x[:, -1]) / 2,
+        }, np.maximum(roots, 0.0) ** 2
+
+
+def _linear(x: Floats) -> Floats:
+    """Columns for linear models: logs of amounts, gaps filled."""
+    return np.log1p(np.maximum(np.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0), 0.0))
+
+
+def _lightgbm() -> Any:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import lightgbm
+
+    return lightgbm

@@ -1,0 +1,171 @@
+"""The week's view of every customer: prospects, segment, and a long list of products to recommend.
+
+Made once a week, as of the anchor, and kept under the hash of its inputs; what a day does with it is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from npq_assets.customers import value
+from npq_assets.customers.segments import segment_customers
+from npq_assets.customers.visits import summarize, visits_of
+from npq_assets.retail.customer_inputs import HORIZON_DAYS, KEY, CustomerInputs, day_number, number_of
+
+LONG_LIST = 30
+_LISTS = {KEY: pl.String, "product_id": pl.String, "score": pl.Float64, "place": pl.Int64, "kind": pl.String}
+
+
+@dataclass(frozen=True)
+class CustomerBook:
+    """The week's view.
+
+    Attributes:
+        people: customer_key, segment, recency_days, frequency, monetary, spend_91, p_active, expected_spend, spend_q10,
+            spend_q90, main_site; one row a customer.
+        lists: customer_key, product_id, score, place (1 is best), kind (`again`, `new`).
+        facts: What was judged and chosen, for metadata and the report.
+    """
+
+    people: pl.DataFrame
+    lists: pl.DataFrame
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def make_book(inputs: CustomerInputs) -> CustomerBook:
+    """Judges every customer and ranks products for each, as of the anchor."""
+    people, facts = _people(inputs)
+    lists, ranked = _lists(inputs)
+    return CustomerBook(people, lists, {**facts, **ranked})
+
+
+def _people(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:
+    lines = inputs.purchases.select(
+        pl.col(KEY).alias("user"), day_number("bought_on").alias("day"), "amount", "discount"
+    )
+    visits = visits_of(lines, inputs.customers[KEY])
+    today = number_of(inputs.anchor)
+    settings = value.Settings(
+        horizon=HORIZON_DAYS, step=HORIZON_DAYS, cutoffs=3, trees=60, models=1, threads=1, seed=inputs.settings.seed
+    )
+    prospects = value.predict(visits, today, settings)
+    summary = summarize(visits, today)
+    recent = visits.between(today - 91, today)
+    spend = recent.total(recent.amount)
+    segments = segment_customers(
+        summary.since_last,
+        np.bincount(recent.customer, minlength=len(visits.customers)).astype(float),
+        spend,
+        seed=inputs.settings.seed,
+    )
+    baskets = inputs.purchases.group_by(KEY).agg(
+        pl.col("basket_id").n_unique().alias("frequency"), pl.col("amount").sum().alias("monetary")
+    )
+    sites = (
+        inputs.purchases.group_by(KEY, "site_id")
+        .agg(pl.col("basket_id").n_unique().alias("n"))
+        .sort([KEY, "n", "site_id"], descending=[False, True, False])
+        .unique(KEY, keep="first", maintain_order=True)
+        .select(KEY, pl.col("site_id").alias("main_site"))
+    )
+    people = pl.DataFrame(
+        {
+            KEY: visits.customers.astype(str),
+            "segment": segments.segment,
+            "recency_days": summary.since_last,
+            "spend_91": spend,
+            "p_active": prospects.p_active,
+            "expected_spend": prospects.spend,
+            "spend_q10": prospects.spend_q10,
+            "spend_q90": np.maximum(prospects.spend_q90, prospects.spend_q10),
+        }
+    )
+    people = people.join(baskets, on=KEY, how="left").join(sites, on=KEY, how="left").sort(KEY)
+    facts = {
+        "activity model": prospects.activity_model,
+        "spend model": prospects.spend_model,
+        "judgement": prospects.judgement,
+        "segments": list(segments.names),
+        "segment stability": {str(k): round(v, 3) for k, v in segments.stability.items()},
+    }
+    return people.with_columns(pl.col("frequency", "monetary").fill_null(0)), facts
+
+
+def _lists(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:
+    from npq_assets.recommendation.features import Settings, know
+    from npq_assets.recommendation.purchases import purchases_of
+    from npq_assets.recommendation.ranking import Training, examples, rank, train
+
+    lines = inputs.purchases.select(
+        pl.col(KEY).alias("user"),
+        pl.col("product_id").alias("item"),
+        day_number("bought_on").alias("day"),
+        pl.col("basket_id").alias("basket"),
+        "quantity",
+        "amount",
+        "discount",
+        pl.col("site_id").alias("site"),
+    )
+    purchases = purchases_of(lines, inputs.products.select(pl.col("product_id").alias("item"), "family"))
+    today = number_of(inputs.anchor)
+    small = purchases.shape[0] <= 5_000
+    settings = Settings(
+        factors=16 if small else 32,
+        sweeps=4,
+        neighbours=50,
+        per_source=20,
+        again=60,
+        min_buyers=2 if small else 5,
+        seed=inputs.settings.seed,
+    )
+    training = Training(
+        horizon=HORIZON_DAYS,
+        cutoffs=2,
+        trees=60,
+        min_leaf=20,
+        pointwise=False,
+        max_users=4_000,
+        threads=1,
+        seed=inputs.settings.seed,
+    )
+    known = know(purchases, today, settings)
+    everybody = np.unique(purchases.user)
+    found, facts = [], {}
+    for kind in ("again", "new"):
+        data = examples(purchases, today, kind, training, settings)
+        if data.y.sum() < 50:
+            facts[f"ranking of {kind}"] = "too few purchases to learn a ranking; by popularity and habit"
+            best = _unlearned(known, everybody, kind)
+        else:
+            best = rank(train(data, training), known, everybody, kind, LONG_LIST)
+            facts[f"ranking of {kind}"] = f"LambdaRank on {len(data.group)} customers"
+        found.append(best.with_columns(pl.lit(kind).alias("kind")))
+    lists = pl.concat(found)
+    if lists.is_empty():
+        return pl.DataFrame(schema=_LISTS), facts
+    return (
+        pl.DataFrame(
+            {
+                KEY: purchases.users[lists["user"].to_numpy()].astype(str),
+                "product_id": purchases.items[lists["item"].to_numpy()].astype(str),
+                "score": lists["score"],
+                "place": lists["rank"].cast(pl.Int64),
+                "kind": lists["kind"],
+            }
+        ).sort(KEY, "kind", "place"),
+        facts,
+    )
+
+
+def _unlearned(known: Any, users: np.ndarray, kind: str) -> pl.DataFrame:
+    from npq_assets.recommendation.candidates import candidates
+    from npq_assets.recommendation.evaluation import top_lists
+    from npq_assets.recommendation.features import feature_names
+
+    column = feature_names(known).index("baskets_h91" if kind == "again" else "item_baskets_h28")
+    parts = [top_lists(p.user, p.item, p.x[:, column].astype(float), LONG_LIST) for p in candidates(known, users, kind)]
+    return pl.concat(parts)

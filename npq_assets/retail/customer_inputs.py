@@ -1,0 +1,147 @@
+"""What customer decisions may look at: the marts, cut to what was known before the as-of day opened.
+
+Customers are judged once a week, as of the Monday on or before the as-of day (the *anchor*), so that models and segments do
+not flicker from day to day; stock, consent, messages and requests are looked at as of the day itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from npq_assets.errors import Unavailable
+from npq_assets.settings import Home, Settings
+from npq_assets.storage import fingerprint
+
+KEY = "customer_key"
+HORIZON_DAYS = 28
+FIRST_DAY = date(2000, 1, 3)
+
+
+@dataclass(frozen=True)
+class CustomerInputs:
+    """Everything that a customer decision may use.
+
+    Attributes:
+        as_of: The decision is taken before this day opens.
+        anchor: Monday on or before it: what customers are judged by.
+        settings: The home's settings.
+        purchases: Lines before the anchor: customer_key, basket_id, product_id, family, site_id, bought_on, bought_hour,
+            quantity, amount, discount, margin.
+        customers: customer_key, marketing_consent.
+        products: product_id, name, family, unit_cost, unit_price.
+        offers: offer_id, product_id, family, discount, cost_per_use, starts_on, ends_on, budget, targeted.
+        outcomes: Of offers whose days are over: customer_key, offer_id, family, discount, cost_per_use, sent_on, redeemed,
+            held_out, profit.
+        shelf: Latest count of each site and product up to the as-of day: site_id, product_id, on_hand, on_hand_before.
+        cases: Requests that came in before the day; closed_at empty where that came later.
+        terms: What the shelves lead to: site_id, product_id, shortage_cost; empty if there are none.
+    """
+
+    as_of: date
+    anchor: date
+    settings: Settings
+    purchases: pl.DataFrame
+    customers: pl.DataFrame
+    products: pl.DataFrame
+    offers: pl.DataFrame
+    outcomes: pl.DataFrame
+    shelf: pl.DataFrame
+    cases: pl.DataFrame
+
+    @cached_property
+    def weekly_snapshot(self) -> str:
+        """Hash of what customers are judged by."""
+        return fingerprint(self.purchases, self.customers.select(KEY), self.products, {"anchor": str(self.anchor)})
+
+    @cached_property
+    def snapshot(self) -> str:
+        """Hash of all that the day's customer decisions look at."""
+        return fingerprint(
+            self.purchases,
+            self.customers,
+            self.products,
+            self.offers,
+            self.outcomes,
+            self.shelf,
+            self.cases,
+            {"as_of": str(self.as_of), "settings": repr(self.settings)},
+        )
+
+
+def anchor_of(as_of: date) -> date:
+    """The Monday on or before a day."""
+    return as_of - timedelta(days=as_of.weekday())
+
+
+def read_customer_inputs(home: Home, as_of: date) -> CustomerInputs:
+    """Reads the customer marts as they were known before `as_of` opened.
+
+    Raises:
+        Unavailable: No purchases of known customers were known by then.
+    """
+    anchor = anchor_of(as_of)
+    purchases = _mart(home, "retail", "purchases").filter(pl.col("bought_on") < anchor)
+    if purchases.is_empty():
+        raise Unavailable("retail.baskets: no purchases of known customers before the week; land baskets and customers")
+    purchases = purchases.sort("bought_on", KEY, "basket_id", "product_id", "site_id")
+    profile = _mart(home, "retail", "customer_profile").select(KEY, "marketing_consent").sort(KEY)
+    products = _mart(home, "common", "products")
+    for name in ("name", "family", "unit_cost", "unit_price"):
+        if name not in products.columns:
+            products = products.with_columns(
+                pl.lit(None, pl.String if name in ("name", "family") else pl.Float64).alias(name)
+            )
+    products = products.select("product_id", "name", "family", "unit_cost", "unit_price").sort("product_id")
+    outcomes = _mart(home, "retail", "offer_outcomes").filter(
+        (pl.col("sent_on") < as_of) & (pl.coalesce("ends_on", "sent_on") < as_of)
+    )
+    cases = _mart(home, "retail", "service_cases").filter(pl.col("opened_on") < as_of)
+    closed = pl.col("closed_at").dt.date() < as_of
+    cases = cases.with_columns(
+        pl.when(closed).then("closed_at").alias("closed_at"),
+        pl.when(closed).then("hours_to_close").alias("hours_to_close"),
+    )
+    return CustomerInputs(
+        as_of,
+        anchor,
+        home.settings,
+        purchases,
+        profile,
+        products,
+        _mart(home, "retail", "offers").sort("offer_id"),
+        outcomes.sort("sent_on", "offer_id", KEY),
+        _shelf(home, as_of),
+        cases.sort("request_id"),
+    )
+
+
+def _shelf(home: Home, as_of: date) -> pl.DataFrame:
+    counts = _mart(home, "retail", "stock_position").filter(pl.col("counted_on") <= as_of)
+    latest = counts.sort("counted_on").group_by("site_id", "product_id", maintain_order=True)
+    return latest.agg(
+        pl.col("on_hand").last(),
+        pl.col("on_hand").slice(-2, 1).first().alias("on_hand_before"),
+        pl.len().alias("counts"),
+    ).sort("site_id", "product_id")
+
+
+def _mart(home: Home, domain: str, model: str) -> pl.DataFrame:
+    place: Path = home.mart(domain, model)
+    if not place.exists():
+        raise Unavailable(f"marts/{domain}/{model}: not built yet; run npq run")
+    return pl.read_parquet(place)
+
+
+def day_number(column: str) -> pl.Expr:
+    """Days since `FIRST_DAY`, a Monday."""
+    return (pl.col(column) - pl.lit(FIRST_DAY)).dt.total_days().cast(pl.Int64)
+
+
+def number_of(day: date) -> int:
+    """The number of a day, as `day_number`."""
+    return (day - FIRST_DAY).days

@@ -1,0 +1,61 @@
+"""What customers mean for the orders of the stores: demand that offers bring, and the value lost with a customer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from npq_assets.retail.demand import DemandForecast
+from npq_assets.retail.inputs import PAIR, RetailInputs
+from npq_assets.settings import Home
+
+_DEMAND = {"site_id": pl.String, "product_id": pl.String, "units_per_day": pl.Float64}
+_DEFECTION = {"site_id": pl.String, "product_id": pl.String, "defection_cost": pl.Float64}
+OFFER_DAYS = 7
+
+
+@dataclass(frozen=True)
+class CustomerLink:
+    """The effect of customer decisions on replenishment; empty frames change nothing.
+
+    Attributes:
+        demand: site_id, product_id, units_per_day: expected beyond usual demand, for seven days from the as-of day.
+        defection: site_id, product_id, defection_cost: added to the cost of a lost unit (money).
+    """
+
+    demand: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_DEMAND))
+    defection: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_DEFECTION))
+
+    def applied(self, inputs: RetailInputs, forecast: DemandForecast) -> tuple[DemandForecast, pl.DataFrame]:
+        """The forecast with the offers' units in each scenario, and the items with the dearer lost sales."""
+        items = inputs.items
+        if self.defection.height:
+            joined = items.join(self.defection, on=PAIR, how="left", maintain_order="left")
+            items = joined.with_columns(
+                (pl.col("shortage_cost") + pl.col("defection_cost").fill_null(0.0)).alias("shortage_cost")
+            ).drop("defection_cost")
+        if self.demand.is_empty():
+            return forecast, items
+        extra = items.select(PAIR).join(self.demand, on=PAIR, how="left", maintain_order="left")
+        per_day = extra["units_per_day"].fill_null(0.0).to_numpy()
+        horizon = forecast.scenarios.shape[2]
+        # Days of the offers' week that fall into each period.
+        days = np.clip(OFFER_DAYS - inputs.days * np.arange(horizon), 0, inputs.days).astype(float)
+        units = per_day[:, None, None] * days[None, None, :]
+        return replace(forecast, scenarios=forecast.scenarios + units), items
+
+
+def link_of(home: Home, as_of: date) -> CustomerLink:
+    """The link that the day's offer plan left; an empty one if there is none."""
+    from npq_assets.retail.customer_output import load, skipped
+
+    if skipped(home, as_of) is not None:
+        return CustomerLink()
+    demand, defection = load(home, as_of, "demand_effect"), load(home, as_of, "defection_cost")
+    return CustomerLink(
+        demand if demand is not None else pl.DataFrame(schema=_DEMAND),
+        defection if defection is not None else pl.DataFrame(schema=_DEFECTION),
+    )

@@ -1,0 +1,152 @@
+"""What the customer decisions keep between their steps, below `plans/retail`, under pseudonyms.
+
+The week's book is stored under the hash of its inputs and of the code: an unchanged week is read, not judged again.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from npq_assets.contracts import DECISIONS, Table
+from npq_assets.retail.customer_book import CustomerBook, make_book
+from npq_assets.retail.customer_inputs import KEY, CustomerInputs
+from npq_assets.retail.privacy import pseudonym, secret
+from npq_assets.settings import Home
+from npq_assets.storage import fingerprint, write_json, write_parquet
+from npq_assets.version import code_version
+
+SEGMENTS = DECISIONS["retail.customer_segments"]
+RECOMMENDATIONS = DECISIONS["retail.recommendations"]
+OFFERS = DECISIONS["retail.offers_sent"]
+MESSAGES = DECISIONS["retail.messages"]
+QUEUE = DECISIONS["retail.service_queue"]
+STAFFING = DECISIONS["retail.service_staffing"]
+
+
+def customer_folder(home: Home, as_of: date) -> Path:
+    """Where a day's customer plans lie."""
+    return home.root / "plans" / "retail" / f"as_of={as_of.isoformat()}" / "customers"
+
+
+def book_folder(home: Home, anchor: date) -> Path:
+    """Where a week's book lies."""
+    return home.root / "plans" / "retail" / "customers" / f"week={anchor.isoformat()}"
+
+
+def book_of(home: Home, inputs: CustomerInputs) -> tuple[CustomerBook, bool]:
+    """The week's book, read if it was made of these inputs, else made; and whether it was read."""
+    folder = book_folder(home, inputs.anchor)
+    wanted = fingerprint(inputs.weekly_snapshot, code_version(), inputs.settings.seed)
+    facts = _read_json(folder / "book.json")
+    if facts is not None and facts["inputs"] == wanted:
+        book = CustomerBook(
+            pl.read_parquet(folder / "people.parquet"), pl.read_parquet(folder / "lists.parquet"), facts["facts"]
+        )
+        return book, True
+    book = make_book(inputs)
+    write_parquet(book.people, folder / "people.parquet")
+    write_parquet(book.lists, folder / "lists.parquet")
+    write_json({"inputs": wanted, "facts": book.facts}, folder / "book.json")
+    return book, False
+
+
+def load_book(home: Home, anchor: date) -> CustomerBook | None:
+    """The stored book of a week; None if there is none."""
+    folder = book_folder(home, anchor)
+    facts = _read_json(folder / "book.json")
+    if facts is None:
+        return None
+    return CustomerBook(
+        pl.read_parquet(folder / "people.parquet"), pl.read_parquet(folder / "lists.parquet"), facts["facts"]
+    )
+
+
+def save(home: Home, as_of: date, name: str, frame: pl.DataFrame, facts: dict[str, Any] | None = None) -> None:
+    """Keeps a frame of a day's customer plans, and its facts."""
+    folder = customer_folder(home, as_of)
+    write_parquet(frame, folder / f"{name}.parquet")
+    if facts is not None:
+        write_json(facts, folder / f"{name}.json")
+
+
+def load(home: Home, as_of: date, name: str) -> pl.DataFrame | None:
+    """A frame that `save` kept; None if there is none."""
+    place = customer_folder(home, as_of) / f"{name}.parquet"
+    return pl.read_parquet(place, hive_partitioning=False) if place.exists() else None
+
+
+def load_facts(home: Home, as_of: date, name: str) -> dict[str, Any] | None:
+    """The facts that `save` kept."""
+    return _read_json(customer_folder(home, as_of) / f"{name}.json")
+
+
+def withdraw(home: Home, as_of: date, reason: str) -> None:
+    """Notes why nothing was decided about customers on a day, and withdraws what was before."""
+    folder = customer_folder(home, as_of)
+    for stale in sorted(folder.glob("*")) if folder.exists() else []:
+        stale.unlink()
+    write_json({"reason": reason}, folder / "skipped.json")
+
+
+def skipped(home: Home, as_of: date) -> str | None:
+    """Why nothing was decided about customers; None if something was."""
+    facts = _read_json(customer_folder(home, as_of) / "skipped.json")
+    return str(facts["reason"]) if facts else None
+
+
+def unskip(home: Home, as_of: date) -> None:
+    """Something can be decided again."""
+    (customer_folder(home, as_of) / "skipped.json").unlink(missing_ok=True)
+
+
+def customer_accounts(home: Home, as_of: date) -> list[pl.DataFrame]:
+    """Ledger rows of a day's customer decisions that have a price: offers (one account an offer) and staffing."""
+    from npq_assets.evaluation.ledger import ledger_rows
+
+    if skipped(home, as_of) is not None:
+        return []
+    found = []
+    for kind, name, facts_name in (
+        ("offers_sent", "offer_accounts", "offers"),
+        ("service_staffing", "service_staffing", "service_staffing"),
+    ):
+        frame, facts = load(home, as_of, name), load_facts(home, as_of, facts_name)
+        if frame is not None and facts is not None and not frame.is_empty():
+            found.append(ledger_rows("retail", kind, frame, facts))
+    return found
+
+
+def earlier_decisions(home: Home, table: Table, before: date, since: date, columns: list[str]) -> pl.DataFrame:
+    """Rows of a customer decision table of the days since <= day < before, under pseudonyms, with as_of."""
+    frames = []
+    day = since
+    while day < before:
+        place = home.decisions(table.domain, table.name, day)
+        if place.exists():
+            frames.append(pl.read_parquet(place, hive_partitioning=False, columns=["customer_id", "as_of", *columns]))
+        day += timedelta(days=1)
+    schema: dict[str, Any] = {KEY: pl.String, "as_of": pl.Date, **{name: table.schema[name] for name in columns}}
+    if not frames:
+        return pl.DataFrame(schema=schema)
+    key = secret(home)
+    rows = pl.concat(frames)
+    ids = rows["customer_id"].unique().to_list()
+    links = {customer: pseudonym(key, customer) for customer in ids}
+    named = (
+        rows.with_columns(pl.col("customer_id").replace_strict(links, return_dtype=pl.String).alias(KEY))
+        if ids
+        else None
+    )
+    return pl.DataFrame(schema=schema) if named is None else named.select(list(schema))
+
+
+def _read_json(place: Path) -> dict[str, Any] | None:
+    if not place.exists():
+        return None
+    content: dict[str, Any] = json.loads(place.read_text())
+    return content

@@ -1,0 +1,346 @@
+"""Customers without names: a keyed pseudonym for everything that is computed, and the way to forget a customer for good.
+
+Pseudonyms are HMAC-SHA256 of the customer id under a secret of the home; only `<home>/personal` links the two. Marts, plans,
+reports and logs hold pseudonyms; decision files name the customer, since somebody must act on them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from npq_assets.contracts import LANDING
+from npq_assets.errors import NpqError
+from npq_assets.settings import Home
+from npq_assets.storage import replacing, write_parquet
+
+KEY = "customer_key"
+PERSONAL_TABLES = tuple(
+    table
+    for table in LANDING.values()
+    if any(column.personal and column.name == "customer_id" for column in table.columns)
+)
+# Derived folders that are deleted whole; plans lose rows only, since accounts of earlier orders are settled from them.
+_DERIVED = ("marts", "warehouse", "docs")
+_BY_ROW = ("decisions", "outbox", "personal", "plans", "forecasts", "reports")
+
+
+def personal_folder(home: Home) -> Path:
+    """The one folder that links pseudonyms to customers; readable by its owner only."""
+    folder = home.root / "personal"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chmod(folder, 0o700)
+    return folder
+
+
+def secret(home: Home) -> bytes:
+    """The home's secret, made when first needed. Without it no pseudonym can be traced or repeated."""
+    place = personal_folder(home) / "secret.key"
+    if not place.exists():
+        with replacing(place) as temporary:
+            temporary.write_text(secrets.token_hex(32))
+        os.chmod(place, 0o600)
+    return bytes.fromhex(place.read_text().strip())
+
+
+def pseudonym(key: bytes, customer_id: str) -> str:
+    """HMAC-SHA256 of the id, 20 hex digits (RFC 2104)."""
+    return hmac.new(key, customer_id.encode(), hashlib.sha256).hexdigest()[:20]
+
+
+def pseudonyms_place(home: Home) -> Path:
+    """The file that links them: customer_id, customer_key."""
+    return personal_folder(home) / "pseudonyms.parquet"
+
+
+def write_pseudonyms(home: Home) -> int:
+    """Writes the pseudonym of every customer that any accepted row names; returns how many there are."""
+    ids: set[str] = set()
+    for table in PERSONAL_TABLES:
+        place = home.raw_table(table.domain, table.name)
+        if place.exists():
+            column = pl.scan_parquet(place).select(pl.col("customer_id").drop_nulls().unique()).collect()
+            ids.update(column["customer_id"].to_list())
+    key = secret(home)
+    ordered = sorted(ids)
+    frame = pl.DataFrame(
+        {"customer_id": ordered, KEY: [pseudonym(key, customer_id) for customer_id in ordered]},
+        schema={"customer_id": pl.String, KEY: pl.String},
+    )
+    if frame[KEY].n_unique() != frame.height:
+        raise NpqError(f"{personal_folder(home)}: two customers share a pseudonym; delete secret.key and run again")
+    write_parquet(frame, pseudonyms_place(home))
+    os.chmod(pseudonyms_place(home), 0o600)
+    return frame.height
+
+
+def identified(home: Home, frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with customer_id in place of customer_key, for decision files."""
+    links = pl.read_parquet(pseudonyms_place(home))
+    return frame.join(links, on=KEY, how="inner", maintain_order="left").drop(KEY)
+
+
+def contacts(home: Home) -> pl.DataFrame:
+    """customer_id, email of those who gave one: read where a message leaves, kept nowhere."""
+    place = home.raw_table("retail", "customers")
+    if not place.exists():
+        return pl.DataFrame(schema={"customer_id": pl.String, "email": pl.String})
+    frame = pl.read_parquet(place)
+    if "email" not in frame.columns:
+        frame = frame.with_columns(pl.lit(None, pl.String).alias("email"))
+    return frame.select("customer_id", "email").drop_nulls()
+
+
+# --- forgetting ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Forgotten:
+    """What was removed, and the proof that nothing is left.
+
+    Attributes:
+        rows: Rows removed, by place below the home.
+        deleted: Files and folders removed whole; the next run makes them anew.
+        searched: Files searched afterwards.
+        found: Files in which the id or the pseudonym still stands; empty if it worked.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    deleted: list[str] = field(default_factory=list)
+    searched: int = 0
+    found: list[str] = field(default_factory=list)
+
+    def as_text(self) -> str:
+        """For people; names nobody."""
+        lines = [f"{count:>8} rows removed from {place}" for place, count in sorted(self.rows.items())]
+        lines += [f"{'':>8} removed {place}, which the next run makes anew" for place in sorted(self.deleted)]
+        verdict = "nothing is left" if not self.found else f"STILL FOUND in {', '.join(self.found)}"
+        return "\n".join([*lines, f"searched {self.searched} files for the id and the pseudonym: {verdict}"])
+
+
+def forget(home: Home, customer_id: str) -> Forgotten:
+    """Removes every trace of a customer from landing files to decisions, and proves it by searching all that is left.
+
+    Rows go from landing files, decisions, plans and the outbox, messages as a whole; what is derived from landing files (raw
+    tables, quarantine, marts, warehouse) is deleted and made anew by the next run, without the customer.
+
+    Raises:
+        NpqError: The id is empty, or nobody of that id is known here.
+    """
+    from npq_assets.orchestration import home_lock
+
+    if not customer_id.strip():
+        raise NpqError("npq forget: the customer id is empty; give one")
+    with home_lock(home):
+        key = pseudonym(secret(home), customer_id) if (home.root / "personal" / "secret.key").exists() else ""
+        words = [customer_id, *([key] if key else []), *_emails(home, customer_id)]
+        if not _traces(home, words)[1]:
+            raise NpqError(f"{home.root}: no trace of this customer; check the id")
+        done = Forgotten()
+        words += _message_ids(home, customer_id)
+        _from_landing(home, customer_id, done)
+        _from_tables(home, words, done)
+        for name in _DERIVED:
+            if (home.root / name).exists():
+                shutil.rmtree(home.root / name)
+                done.deleted.append(name)
+        # The store's memory holds parsed rows; it is built again from the landing files that are left.
+        _land_what_has_no_file(home, customer_id)
+        for name in ("raw", "quarantine"):
+            if (home.root / name).exists():
+                shutil.rmtree(home.root / name)
+                done.deleted.append(name)
+        done.searched, done.found = _traces(home, words)
+    return done
+
+
+def _land_what_has_no_file(home: Home, customer_id: str) -> None:
+    """Rows whose landing file is gone live on in the store only: they land again, without the customer."""
+    for state in sorted((home.raw / ".state").glob("*.json")):
+        table = LANDING.get(state.stem)
+        if table is None:
+            continue
+        for content in json.loads(state.read_text())["contents"]:
+            names = [content["name"], *content.get("copies", [])]
+            part = home.raw / ".parts" / table.domain / table.name / f"{content['hash']}.good.parquet"
+            if any((home.landing / name).exists() for name in names) or not part.exists():
+                continue
+            rows = pl.read_parquet(part, hive_partitioning=False)
+            rows = rows.select(name for name in rows.columns if not name.startswith("__"))
+            place = home.landing / table.domain / table.name / f"recovered-{content['hash']}.parquet"
+            write_parquet(rows, place)
+            _without(place, [customer_id])
+
+
+def _from_landing(home: Home, customer_id: str, done: Forgotten) -> None:
+    for place in sorted(p for p in home.landing.rglob("*") if p.is_file()):
+        data = _content(place)
+        if customer_id.encode() not in data and not place.name.lower().endswith(".parquet"):
+            continue
+        removed = _without(place, [customer_id])
+        if removed:
+            done.rows[place.relative_to(home.root).as_posix()] = removed
+
+
+def _emails(home: Home, customer_id: str) -> list[str]:
+    return contacts(home).filter(pl.col("customer_id") == customer_id)["email"].unique().to_list()
+
+
+def _message_ids(home: Home, customer_id: str) -> list[str]:
+    """Ids of the messages to the customer: a message that left is known by its id alone."""
+    found: set[str] = set()
+    for place in sorted(home.decision_folder("retail", "messages").glob("as_of=*/*.parquet")):
+        rows = pl.read_parquet(place, hive_partitioning=False)
+        found.update(rows.filter(pl.col("customer_id") == customer_id)["message_id"].to_list())
+    return sorted(found)
+
+
+def _from_tables(home: Home, words: list[str], done: Forgotten) -> None:
+    for name in _BY_ROW:
+        folder = home.root / name
+        for place in sorted(p for p in folder.rglob("*") if p.is_file()) if folder.exists() else []:
+            removed = _without(place, words)
+            if removed:
+                done.rows[place.relative_to(home.root).as_posix()] = removed
+
+
+def _without(place: Path, words: list[str]) -> int:
+    """Removes the rows that hold one of the words as a value of their own; returns how many."""
+    wanted, customer_id = set(words), words[0]
+    if place.name.lower().endswith(".parquet"):
+        frame = pl.read_parquet(place, hive_partitioning=False)
+        text = [name for name, kind in frame.schema.items() if kind == pl.String]
+        whole = [name for name, kind in frame.schema.items() if kind.is_integer()] if customer_id.isdigit() else []
+        hit = pl.any_horizontal(
+            pl.lit(False),
+            *[pl.col(name).str.strip_chars().is_in(list(wanted)).fill_null(False) for name in text],
+            *[(pl.col(name) == int(customer_id)).fill_null(False) for name in whole if name.endswith("customer_id")],
+        )
+        kept = frame.filter(~hit)
+        if kept.height < frame.height:
+            write_parquet(kept, place)
+        return frame.height - kept.height
+    if place.name == "secret.key":
+        return 0
+    return _without_lines(place, wanted)
+
+
+def _without_lines(place: Path, wanted: set[str]) -> int:
+    """Text files lose the records that name the customer; a record may span lines inside quotes."""
+    data = _content(place)
+    if not any(word.encode() in data for word in wanted):
+        return 0
+    if place.suffix == ".eml":
+        place.unlink()
+        return 1
+    text = data.decode("utf-8", errors="surrogateescape")
+    kept, removed = [], 0
+    for record in _records(text):
+        if any(_names(record, word) for word in wanted):
+            removed += 1
+        else:
+            kept.append(record)
+    written = "".join(kept).encode("utf-8", errors="surrogateescape")
+    with replacing(place) as temporary:
+        temporary.write_bytes(gzip.compress(written, mtime=0) if place.name.lower().endswith(".gz") else written)
+    return removed
+
+
+def _records(text: str) -> Iterator[str]:
+    """Lines of a CSV file; a line whose quotes do not close goes on in the next."""
+    waiting = ""
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        waiting += line
+        # A quote that never closes must not swallow the rest of the file.
+        if waiting.count('"') % 2 == 0 or number == len(lines) - 1 or waiting.count("\n") > 50:
+            yield waiting
+            waiting = ""
+
+
+def _names(record: str, word: str) -> bool:
+    """Whether the record holds the word as a word of its own, not as part of a longer id."""
+    start = record.find(word)
+    while start >= 0:
+        end = start + len(word)
+        before = record[start - 1] if start else ","
+        after = record[end] if end < len(record) else ","
+        if not (before.isalnum() or before in "_-") and not (after.isalnum() or after in "_-"):
+            return True
+        start = record.find(word, start + 1)
+    return False
+
+
+def _content(place: Path) -> bytes:
+    data = place.read_bytes()
+    if place.name.lower().endswith(".gz"):
+        try:
+            return gzip.decompress(data)
+        except (OSError, EOFError):
+            return data
+    return data
+
+
+def _traces(home: Home, wanted: list[str]) -> tuple[int, list[str]]:
+    """Searches every file of the home for the words; returns files searched and those with a hit."""
+    searched, found = 0, []
+    for place in sorted(p for p in home.root.rglob("*") if p.is_file() and not p.is_symlink()):
+        if place.name in ("secret.key", ".lock"):
+            continue
+        searched += 1
+        if _holds(place, wanted):
+            found.append(place.relative_to(home.root).as_posix())
+    return searched, found
+
+
+def _holds(place: Path, wanted: list[str]) -> bool:
+    if place.name.lower().endswith(".parquet"):
+        try:
+            frame = pl.read_parquet(place, hive_partitioning=False)
+        except (pl.exceptions.PolarsError, OSError):
+            return any(word.encode() in place.read_bytes() for word in wanted)
+        for name, kind in frame.schema.items():
+            if kind == pl.String:
+                some = frame[name].unique().drop_nulls()
+                for word in wanted:
+                    near = some.filter(some.str.contains(word, literal=True))
+                    if any(_names(value, word) for value in near.to_list()):
+                        return True
+            elif (
+                kind.is_integer()
+                and name.endswith("customer_id")
+                and wanted[0].isdigit()
+                and bool((frame[name] == int(wanted[0])).any())
+            ):
+                return True
+        return False
+    data = place.name.encode() + b"\n" + _content(place)
+    for word in wanted:
+        if word.encode() not in data:
+            continue
+        if b"\0" in data[:4096] or _names(data.decode("utf-8", errors="replace"), word):
+            return True
+    return False
+
+
+__all__ = [
+    "KEY",
+    "PERSONAL_TABLES",
+    "Forgotten",
+    "contacts",
+    "forget",
+    "identified",
+    "pseudonym",
+    "secret",
+    "write_pseudonyms",
+]

@@ -1,0 +1,200 @@
+"""Customer decisions of a day from small frames: consent, the weekly limit, shelves, reasons and facts."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from npq_assets.retail.customer_book import CustomerBook
+from npq_assets.retail.customer_checks import judge_customers
+from npq_assets.retail.customer_inputs import KEY, CustomerInputs
+from npq_assets.retail.messaging import late_deliveries, message_id, todays_messages
+from npq_assets.retail.offering import plan_offers
+from npq_assets.retail.recommending import LEAST_ON_HAND, PER_FAMILY, recommend
+from npq_assets.retail.serving import Facts, rank_requests
+from npq_assets.settings import Settings
+
+DAY = date(2025, 3, 5)  # a Wednesday
+MONDAY = date(2025, 3, 3)
+PEOPLE = ["ann", "bob", "cem"]
+NOTHING = pl.DataFrame(schema={KEY: pl.String, "message_id": pl.String, "kind": pl.String, "as_of": pl.Date})
+
+
+def inputs(**changes: Any) -> CustomerInputs:
+    """Three customers who bought TEA and RICE at S1; cem did not agree to be written to."""
+    lines = [
+        {KEY: who, "basket_id": f"{who}{k}", "product_id": product, "family": family, "site_id": "S1",
+         "bought_on": MONDAY - timedelta(days=7 * k + 1), "bought_hour": 10, "quantity": 1.0, "amount": 2.0,
+         "discount": 0.0, "margin": 0.6}
+        for who in PEOPLE for k in range(3) for product, family in (("TEA", "drinks"), ("RICE", "food"))
+    ]  # fmt: skip
+    frames: dict[str, Any] = {
+        "purchases": pl.DataFrame(lines),
+        "customers": pl.DataFrame({KEY: PEOPLE, "marketing_consent": [True, True, False]}),
+        "products": pl.DataFrame(
+            {"product_id": ["RICE", "TEA"], "name": ["Rice", "Tea"], "family": ["food", "drinks"],
+             "unit_cost": [1.0, 1.0], "unit_price": [2.0, 2.0]}
+        ),
+        "offers": pl.DataFrame(
+            [("X", None, "drinks", 0.2, 0.0, MONDAY, MONDAY + timedelta(days=6), 50.0, True)],
+            schema={"offer_id": pl.String, "product_id": pl.String, "family": pl.String, "discount": pl.Float64,
+                    "cost_per_use": pl.Float64, "starts_on": pl.Date, "ends_on": pl.Date, "budget": pl.Float64,
+                    "targeted": pl.Boolean}, orient="row",
+        ),
+        "outcomes": pl.DataFrame(
+            schema={KEY: pl.String, "offer_id": pl.String, "product_id": pl.String, "family": pl.String,
+                    "discount": pl.Float64, "cost_per_use": pl.Float64, "ends_on": pl.Date, "sent_on": pl.Date,
+                    "redeemed": pl.Boolean, "held_out": pl.Boolean, "profit": pl.Float64}
+        ),
+        "shelf": pl.DataFrame(
+            {"site_id": ["S1", "S1"], "product_id": ["RICE", "TEA"], "on_hand": [20.0, 20.0],
+             "on_hand_before": [20.0, 20.0], "counts": [2, 2]}
+        ),
+        "cases": pl.DataFrame(),
+    }  # fmt: skip
+    settings = changes.pop("settings", Settings())
+    return CustomerInputs(DAY, MONDAY, settings, **{**frames, **changes})
+
+
+def book(**columns: list[Any]) -> CustomerBook:
+    people: dict[str, list[Any]] = {
+        KEY: PEOPLE, "main_site": ["S1"] * 3, "expected_spend": [10.0, 100.0, 10.0], "p_active": [0.9] * 3,
+        "monetary": [12.0] * 3, "recency_days": [2.0] * 3,
+    }  # fmt: skip
+    lists = pl.DataFrame(
+        {KEY: PEOPLE * 2, "product_id": ["TEA"] * 3 + ["RICE"] * 3, "score": [1.0] * 6, "place": [1] * 3 + [2] * 3,
+         "kind": ["again"] * 6}
+    )  # fmt: skip
+    return CustomerBook(pl.DataFrame({**people, **columns}), lists)
+
+
+def offered(*who: str) -> pl.DataFrame:
+    return pl.DataFrame(
+        {KEY: list(who), "offer_id": ["X"] * len(who), "expected_profit": [1.0] * len(who),
+         "control": [False] * len(who), "family": ["drinks"] * len(who), "product_id": [None] * len(who)},
+        schema_overrides={"product_id": pl.String},
+    )  # fmt: skip
+
+
+def messages(given: CustomerInputs, offers: pl.DataFrame, earlier: pl.DataFrame = NOTHING) -> pl.DataFrame:
+    late = pl.DataFrame({KEY: PEOPLE, "delivery_id": ["D1", "D2", "D3"], "late_minutes": [30.0] * 3})
+    recommended = pl.DataFrame(schema={KEY: pl.String, "rank": pl.Int64, "product_id": pl.String})
+    return todays_messages(given, book(), offers, late, earlier, recommended)
+
+
+def test_nobody_is_written_to_without_consent() -> None:
+    found = messages(inputs(), offered("ann", "cem"))
+    assert set(found[KEY]) == {"ann", "bob"}
+    assert sorted(found.filter(pl.col(KEY) == "ann")["kind"]) == ["late_delivery", "offer"]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2])
+def test_the_weekly_limit_counts_the_six_days_before(limit: int) -> None:
+    days = [DAY - timedelta(days=6), DAY - timedelta(days=7)]
+    earlier = pl.DataFrame({KEY: ["ann", "bob"], "message_id": ["a", "b"], "kind": ["offer"] * 2, "as_of": days})
+    found = messages(inputs(settings=Settings(messages_per_week=limit)), offered("ann", "bob"), earlier)
+    counts = dict(found.group_by(KEY).len().iter_rows())
+    assert counts.get("ann", 0) == max(0, min(2, limit - 1))
+    assert counts.get("bob", 0) == min(2, limit)
+    if limit == 1:  # what matters most has the right of way
+        assert found["kind"].to_list() == ["late_delivery"]
+
+
+def test_a_message_leaves_once() -> None:
+    first = messages(inputs(), offered("ann"))
+    again = messages(inputs(), offered("ann"), first.with_columns(pl.lit(DAY - timedelta(days=60)).alias("as_of")))
+    assert first.height and again.is_empty()
+    assert message_id("offer", "ann", "X") == message_id("offer", "ann", "X") != message_id("offer", "bob", "X")
+
+
+def test_checks_stop_what_breaks_consent_or_limit() -> None:
+    given = inputs()
+    wrong = pl.DataFrame({KEY: ["cem", "ann", "ann", "ann"], "message_id": ["1", "2", "3", "4"]})
+    sites = pl.DataFrame({KEY: PEOPLE, "main_site": ["S1"] * 3})
+    offers = pl.DataFrame({KEY: ["ann"], "offer_id": ["X"], "expected_cost": [50.5]})
+    products = pl.DataFrame({KEY: ["ann"], "product_id": ["TEA"]})
+    empty = given.shelf.with_columns(pl.lit(0.0).alias("on_hand"))
+    verdicts = judge_customers(inputs(shelf=empty), offers, wrong, products, NOTHING.select(KEY, "as_of"), sites)
+    assert {v.name for v in verdicts if not v.passed} == {"consent", "weekly_limit", "budget", "sellable"}
+
+
+def test_only_what_the_store_has_is_recommended_each_with_its_reason() -> None:
+    shelf = inputs().shelf.with_columns(pl.Series("on_hand", [float(LEAST_ON_HAND), LEAST_ON_HAND - 1.0]))
+    found = recommend(inputs(shelf=shelf), book())
+    assert set(found["product_id"]) == {"RICE"}
+    assert found["reason"].str.starts_with("you bought it 3 times, last on 2025-03-02").all()
+    everything = recommend(inputs(), book())
+    assert everything.group_by(KEY).len()["len"].to_list() == [2, 2, 2]
+    assert PER_FAMILY >= 1 and everything.select(KEY, "rank").is_unique().all()
+
+
+def test_without_controls_the_effect_is_unknown_and_half_are_kept() -> None:
+    people = [f"p{k:03d}" for k in range(40)]
+    base = inputs()
+    lines = pl.concat([base.purchases.filter(pl.col(KEY) == "ann").with_columns(pl.lit(p).alias(KEY)) for p in people])
+    given = inputs(purchases=lines, customers=pl.DataFrame({KEY: people, "marketing_consent": [True] * 40}))
+    view = CustomerBook(pl.DataFrame({KEY: people}), pl.DataFrame())
+    earlier = pl.DataFrame(schema={KEY: pl.String, "offer_id": pl.String, "as_of": pl.Date})
+    plan = plan_offers(given, view, earlier)
+    assert plan.sent.height and not plan.sent["effect_known"].any() and plan.sent["expected_profit"].sum() == 0
+    assert abs(2 * plan.sent["control"].sum() - plan.sent.height) <= 1
+    again = plan_offers(given, view, plan.sent.select(KEY, "offer_id", "as_of"))
+    assert again.sent.is_empty() and "sent" in again.facts["note"]
+
+
+def case(**values: Any) -> dict[str, Any]:
+    return {
+        "request_id": "R1", KEY: "ann", "opened_at": datetime(2025, 3, 4, 20, tzinfo=UTC), "opened_on": date(2025, 3, 4),
+        "opened_hour": 20, "topic": "question", "delivery_id": None, "basket_id": None, "product_id": None,
+        "closed_at": None, "source_file": "r.csv", "source_line": 2, "basket_rows": None, **values,
+    }  # fmt: skip
+
+
+def test_requests_are_answered_from_facts_with_the_rows_behind_them() -> None:
+    stock = {"site_id": ["S1"], "product_id": ["TEA"], "on_hand": [0.0], "counted_on": [DAY], "source_file": ["s.csv"],
+             "source_line": [9]}  # fmt: skip
+    coming = {"site_id": ["S1"], "product_id": ["TEA"], "arrives_on": [DAY + timedelta(days=2)], "quantity": [8.0],
+              "source_file": ["o.csv"], "source_line": [4]}  # fmt: skip
+    deliveries = {"delivery_id": ["D1"], KEY: ["bob"], "due_at": [datetime(2025, 3, 4, 12, tzinfo=UTC)],
+                  "promised_at": [None], "arrived_at": [datetime(2025, 3, 4, 13, tzinfo=UTC)], "source_file": ["d.csv"],
+                  "source_line": [7]}  # fmt: skip
+    facts = Facts(pl.DataFrame(deliveries), pl.DataFrame(stock), pl.DataFrame(coming))
+    asked = [
+        case(product_id="TEA"),
+        case(request_id="R2", topic="delivery late", delivery_id="D1", **{KEY: "bob"}),
+        case(request_id="R3", topic="refund", basket_id="ann0", basket_rows="b.csv:3; b.csv:4"),
+        case(request_id="R4", topic="something else", opened_at=datetime(2025, 3, 1, 8, tzinfo=UTC)),
+        case(request_id="R5", topic="refund", basket_id="bob0"),
+    ]
+    cases = pl.DataFrame(asked, schema_overrides={"closed_at": pl.Datetime("us", "UTC"), "basket_rows": pl.String})
+    found = {row["request_id"]: row for row in rank_requests(inputs(cases=cases), book(), facts).iter_rows(named=True)}
+    assert "the next delivery to store S1 is due on 2025-03-07" in found["R1"]["draft"]
+    assert found["R1"]["facts"] == "r.csv:2; o.csv:4"
+    assert "arrived on 2025-03-04 at 13:00" in found["R2"]["draft"] and found["R2"]["facts"].endswith("d.csv:7")
+    assert found["R2"]["rank"] == 1  # the best customer, about the gravest topic
+    assert "1 x Tea for 2.00" in found["R3"]["draft"] and found["R3"]["facts"] == "r.csv:2; b.csv:3; b.csv:4"
+    assert found["R4"]["promise_broken"] and "A colleague will look into it" in found["R4"]["draft"]
+    # Another customer's purchase is told to nobody.
+    assert "Tea" not in found["R5"]["draft"]
+
+
+def test_late_is_what_was_promised_yesterday_and_had_not_come() -> None:
+    opening = datetime(2025, 3, 5, tzinfo=UTC)
+    rows = [
+        ("ontime", opening - timedelta(hours=5), opening - timedelta(hours=5)),
+        ("late", opening - timedelta(hours=5), opening - timedelta(hours=4)),
+        ("open", opening - timedelta(hours=1), None),
+        ("later", opening - timedelta(hours=1), opening + timedelta(hours=9)),
+        ("old", opening - timedelta(hours=30), None),
+        ("future", opening + timedelta(hours=1), None),
+    ]
+    frame = pl.DataFrame(
+        [("ann", name, promised, None, arrived) for name, promised, arrived in rows],
+        schema={KEY: pl.String, "delivery_id": pl.String, "promised_at": pl.Datetime("us", "UTC"),
+                "due_at": pl.Datetime("us", "UTC"), "arrived_at": pl.Datetime("us", "UTC")}, orient="row",
+    )  # fmt: skip
+    found = dict(late_deliveries(frame, DAY).select("delivery_id", "late_minutes").iter_rows())
+    assert found == {"late": 60.0, "open": 60.0, "later": 60.0}
