@@ -25,6 +25,7 @@ Plan = list[tuple[int, list[int]]]
 _DECOMPOSE_FROM = 250
 _FIRST_SHARE = 0.25
 _ROUND_SECONDS = 6.0
+_REGION_CLIENTS = 500
 
 
 @dataclass(frozen=True)
@@ -182,12 +183,15 @@ class Team:
         return [job.result() for job in jobs]
 
     def _round(self, data: Any, best: Found, seconds: float, seed: int, turn: int) -> Found:
-        parts = cut(data, best.plan, self.workers, turn)
+        regions_wanted = self.workers * max(1, round(data.num_clients / _REGION_CLIENTS / self.workers))
+        parts = cut(data, best.plan, min(regions_wanted, len(best.plan)), turn)
         if len(parts) < 2:
             found = self._together([(data, best.plan)] * self.workers, seconds, seed)
             return min([best, *found], key=lambda f: (f.cost is None, f.cost or 0))
         regions = [Region.of(data, best.plan, routes, parts) for routes in parts]
-        found = self._together([(region.data, region.start) for region in regions], seconds, seed)
+        # Each process works through its regions one after the other.
+        share = seconds * self.workers / max(len(regions), self.workers)
+        found = self._together([(region.data, region.start) for region in regions], share, seed)
         plan = [
             route
             for region, improved in zip(regions, found, strict=True)
