@@ -80,7 +80,7 @@ def search(
         start: A plan to start from.
         progress: Called with seconds and cost at each better plan.
     """
-    from pyvrp import IteratedLocalSearchCallbacks, IteratedLocalSearchParams, SolveParams, solve
+    from pyvrp import IteratedLocalSearchCallbacks, IteratedLocalSearchParams, PenaltyParams, SolveParams, solve
     from pyvrp.stop import MaxIterations, MaxRuntime, MultipleCriteria, NoImprovement
 
     began = time.monotonic()
@@ -100,7 +100,7 @@ def search(
         MultipleCriteria(stops),
         seed=seed,
         collect_stats=False,
-        params=SolveParams(ils=IteratedLocalSearchParams(callbacks=Watch())),
+        params=SolveParams(ils=IteratedLocalSearchParams(callbacks=Watch()), penalty=PenaltyParams(max_penalty=1e7)),
         initial_solution=None if start is None else as_solution(data, start),
     )
     best = result.best
