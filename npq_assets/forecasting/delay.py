@@ -1,7 +1,8 @@
 """How late something will be: calibrated probability of being late and quantiles of the delay, from what is known ahead.
 
 Gradient boosting (LightGBM): one classifier for `delay > threshold`, one quantile regression per level. Both are corrected
-on the latest part of the history, which they have not learned from, and then trained on all of it. Where the rows come from,
+on stretches of time from all over the history, so that every season has its say, which the models they are taken from have
+not learned from; then they are trained on all of it. Where the rows come from,
 and what was known when, does not belong here.
 """
 
@@ -35,7 +36,7 @@ class DelaySettings:
         learning_rate: Of each tree.
         leaves: Leaves of a tree.
         min_leaf: Rows in a leaf at least.
-        held_out: Share of the history, the latest, on which predictions are corrected.
+        held_out: Share of the history, in stretches from all over it, on which predictions are corrected.
         smoothing: Rows that a category's mean counts for against its own.
         seed: Of row and column samples.
         threads: Threads.
@@ -43,7 +44,7 @@ class DelaySettings:
 
     threshold: float | None = 30.0
     quantiles: tuple[float, ...] = QUANTILES
-    trees: int = 500
+    trees: int = 300
     learning_rate: float = 0.04
     leaves: int = 63
     min_leaf: int = 100
@@ -157,8 +158,8 @@ def train(
 ) -> DelayModel:
     """Trains on `frame`, whose rows stand in the order of time.
 
-    The latest share is held out: models trained without it show how far probabilities and quantiles are off, and that
-    correction is applied to models trained on everything.
+    Stretches are held out: models trained without them show how far probabilities and quantiles are off, and that correction
+    is applied to models trained on everything. The latest stretch alone would teach one season's level to all others.
 
     Args:
         frame: Rows with a known delay, the oldest first.
@@ -180,13 +181,12 @@ def train(
     encodings = {name: _encoding(frame[name], y, settings) for name in categorical}
     # A row's own outcome must not speak through its category: each block of time is encoded by the others.
     x = _matrix(frame, numeric, categorical, encodings, folds=_folds(frame, categorical, y, settings))
-    cut = int(len(y) * (1.0 - settings.held_out))
+    every = max(2, round(1.0 / max(settings.held_out, 1e-3)))
+    away = (np.arange(len(y)) * _STRETCHES // len(y)) % every == every // 2
     calibration, shifts = (1.0, 0.0), [0.0] * len(settings.quantiles)
-    if 50 <= cut < len(y) - 20:
-        early = DelayModel(
-            settings, list(numeric), list(categorical), encodings, _boost(x[:cut], y[:cut], settings)
-        )
-        calibration, shifts = _corrections(early, x[cut:], y[cut:])
+    if len(y) >= _STRETCHES and settings.held_out > 0:
+        early = DelayModel(settings, list(numeric), list(categorical), encodings, _boost(x[~away], y[~away], settings))
+        calibration, shifts = _corrections(early, x[away], y[away])
     return DelayModel(
         settings, list(numeric), list(categorical), encodings, _boost(x, y, settings), calibration, shifts, version
     )
@@ -213,6 +213,7 @@ def _encoding(values: pl.Series, y: Array, settings: DelaySettings) -> dict[str,
 
 
 _BLOCKS = 5
+_STRETCHES = 60
 
 
 def _folds(
