@@ -75,6 +75,27 @@ class SampleSummary:
         return sum(self.rows.values())
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """The company at the as-of day, when its written history ends and simulated days begin.
+
+    Several worlds start from the same object: they copy what they change.
+
+    Attributes:
+        present: The stores and their planner.
+        demand: What customers will want.
+        plant: The plant, with what it has observed.
+        fleet: The fleet, with what it has observed.
+        customers: The customers of the stores.
+    """
+
+    present: Present
+    demand: Demand
+    plant: Plant
+    fleet: Fleet
+    customers: Customers
+
+
 @dataclass
 class LandingFolder:
     """Writes frames as landing files and keeps count.
@@ -146,7 +167,7 @@ def write_company(
     seed: int = 0,
     today: date | None = None,
     extra_days: int = PLANNED_DAYS,
-) -> tuple[SampleSummary, Present, Demand]:
+) -> tuple[SampleSummary, Beginning]:
     """As `write_sample`; also returns the company as it stands at the as-of day, ready to live on for `extra_days`."""
     if not 0 < scale <= 10_000:
         raise NpqError(f"scale = {scale} is out of range; give a number above 0 and at most 10000")
@@ -177,7 +198,7 @@ def write_company(
     due = (present.stores.arrivals_by_day(config.as_of)[0] * company.weight_kg).sum(axis=1)
     for table, name, frame in (*plant.tables(), *fleet.tables(due), *customers.closing_tables()):
         folder.write(table, name, frame, dirty=True)
-    return summary, present, demand
+    return summary, Beginning(present, demand, plant, fleet, customers)
 
 
 def _write_master_data(folder: LandingFolder, company: Company, plant: Plant) -> None:

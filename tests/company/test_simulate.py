@@ -13,11 +13,13 @@ import pytest
 from npq_assets.company.config import LAST_DAY
 from npq_assets.company.history import live
 from npq_assets.company.landing import write_company
-from npq_assets.company.simulate import SIMULATED_KINDS, simulate
+from npq_assets.company.retail_world import RetailWorld
+from npq_assets.company.simulate import simulate
 from npq_assets.errors import NpqError, RunError
 from npq_assets.settings import Home
 
 SIZE = {"scale": 0.1, "days": 90, "seed": 5}
+RETAIL = {**SIZE, "domain": "retail"}
 
 
 def write_orders(home: Home, as_of: date, orders: pl.DataFrame) -> None:
@@ -31,7 +33,8 @@ def planned_orders(weeks: int) -> dict[date, pl.DataFrame]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        _, present, demand = write_company(Path(folder), **SIZE)  # type: ignore[arg-type]
+        _, beginning = write_company(Path(folder), **SIZE)  # type: ignore[arg-type]
+    present, demand = beginning.present, beginning.demand
     company, found = demand.company, {}
     for _ in range(7 * weeks):
         wanted = present.planner.orders(present.day, present.stores)
@@ -55,24 +58,24 @@ def nothing(home: Home, as_of: date) -> None:
 
 def test_the_naive_orders_given_as_decisions_cost_what_the_naive_world_costs(tmp_path: Path) -> None:
     orders = planned_orders(weeks=2)
-    result = simulate(Home(tmp_path), weeks=2, decide=lambda home, day: write_orders(home, day, orders[day]), **SIZE)  # type: ignore[arg-type]
+    result = simulate(Home(tmp_path), weeks=2, decide=lambda home, day: write_orders(home, day, orders[day]), **RETAIL)  # type: ignore[arg-type]
     assert result.costs["npq"].to_list() == result.costs["naive"].to_list()
     assert result.difference().total == 0.0
 
 
 def test_ordering_nothing_loses_sales_and_the_result_says_so(tmp_path: Path) -> None:
     lines: list[str] = []
-    result = simulate(Home(tmp_path), weeks=2, decide=nothing, log=lines.append, **SIZE)  # type: ignore[arg-type]
+    result = simulate(Home(tmp_path), weeks=2, decide=nothing, log=lines.append, **RETAIL)  # type: ignore[arg-type]
     costs = {row["kind"]: row for row in result.table().to_dicts()}
     assert costs["lost_sales"]["npq"] > costs["lost_sales"]["naive"]
     assert costs["stock"]["npq"] < costs["stock"]["naive"]
     assert len(lines) == 1 + 14
     content = json.loads(json.dumps(result.as_json()))
-    assert set(content["costs"]) == set(SIMULATED_KINDS)
+    assert set(content["costs"]) == set(RetailWorld.kinds)
     assert content["difference"]["low"] <= -content["saving"] <= content["difference"]["high"]
-    weekly = sum(week["costs"][kind]["npq"] for week in content["weekly"] for kind in SIMULATED_KINDS)
+    weekly = sum(week["costs"][kind]["npq"] for week in content["weekly"] for kind in RetailWorld.kinds)
     assert weekly == pytest.approx(content["total"]["npq"])
-    assert "not simulated yet: setups" in result.as_text()
+    assert "not simulated: setups" in result.as_text()
 
 
 def test_each_day_sees_its_own_opening_and_nothing_later(tmp_path: Path) -> None:
@@ -96,7 +99,7 @@ def test_each_day_sees_its_own_opening_and_nothing_later(tmp_path: Path) -> None
             ),
         )
 
-    simulate(Home(tmp_path), weeks=1, decide=watch, **SIZE)  # type: ignore[arg-type]
+    simulate(Home(tmp_path), weeks=1, decide=watch, **RETAIL)  # type: ignore[arg-type]
     assert seen == [LAST_DAY + timedelta(days=1 + k) for k in range(7)]
 
 
@@ -104,7 +107,7 @@ def test_orders_decided_today_are_open_orders_tomorrow(tmp_path: Path) -> None:
     def one_unit(home: Home, as_of: date) -> None:
         write_orders(home, as_of, pl.DataFrame({"site_id": ["S001"], "product_id": ["P001"], "quantity": [1.0]}))
 
-    simulate(Home(tmp_path), weeks=1, decide=one_unit, **SIZE)  # type: ignore[arg-type]
+    simulate(Home(tmp_path), weeks=1, decide=one_unit, **RETAIL)  # type: ignore[arg-type]
     landed = pl.read_csv(tmp_path / "landing/retail/open_orders/open-orders-2025-07-01.csv")
     assert landed.height == 1
     assert landed["ordered_on"].to_list() == ["2025-07-01"]
@@ -113,7 +116,7 @@ def test_orders_decided_today_are_open_orders_tomorrow(tmp_path: Path) -> None:
 
 def test_no_decisions_is_an_error_of_the_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no decisions as of 2025-07-01"):
-        simulate(Home(tmp_path), weeks=1, decide=lambda home, day: None, **SIZE)  # type: ignore[arg-type]
+        simulate(Home(tmp_path), weeks=1, decide=lambda home, day: None, **RETAIL)  # type: ignore[arg-type]
 
 
 def test_an_order_for_an_unknown_product_is_an_error_of_the_run(tmp_path: Path) -> None:
@@ -121,11 +124,11 @@ def test_an_order_for_an_unknown_product_is_an_error_of_the_run(tmp_path: Path) 
         write_orders(home, as_of, pl.DataFrame({"site_id": ["S001"], "product_id": ["P999"], "quantity": [1.0]}))
 
     with pytest.raises(RunError, match="P999"):
-        simulate(Home(tmp_path), weeks=1, decide=wrong, **SIZE)  # type: ignore[arg-type]
+        simulate(Home(tmp_path), weeks=1, decide=wrong, **RETAIL)  # type: ignore[arg-type]
 
 
 def test_a_home_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "landing/retail/sales").mkdir(parents=True)
     (tmp_path / "landing/retail/sales/mine.csv").write_text("sold_on\n")
     with pytest.raises(NpqError, match="already holds files"):
-        simulate(Home(tmp_path), weeks=1, decide=nothing)
+        simulate(Home(tmp_path), weeks=1, decide=nothing, domain="retail")
