@@ -28,6 +28,10 @@
     cast({{ day }} + to_days(cast({{ days }} as integer)) as date)
 {%- endmacro -%}
 
+{%- macro add_minutes(moment, minutes) -%}
+    ({{ moment }} + to_seconds({{ minutes }} * 60))
+{%- endmacro -%}
+
 {#- Rows of Parquet files that Python writes below the home; an empty relation of the same columns while there are none. -#}
 {%- macro written(source_name, table, pattern, columns) -%}
     {%- set lineage = source(source_name, table) -%}
