@@ -190,7 +190,7 @@ class Fleet:
             rows.append(
                 {
                     "site_id": name,
-                    "capacity": round((1.25 if k % 2 else 0.75) * load / count, 1),
+                    "capacity": round((1.8 if k % 2 else 1.05) * load / count, 1),
                     "handling_cost": 0.03 if k % 2 else 0.06,
                     "overflow_cost": 0.15,
                     "stock": 0.0,
@@ -254,7 +254,7 @@ class Fleet:
                     ready + SLOT_MINUTES,
                     6.0,
                     0.5,
-                    45.0,
+                    90.0,
                     2.5,
                 )
             )
