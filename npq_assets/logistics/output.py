@@ -61,10 +61,14 @@ def load_picture(home: Home, as_of: date) -> str:
     return place.read_text(encoding="utf-8") if place.exists() else ""
 
 
-def account_rows(plan: dict[str, pl.DataFrame], facts: dict[str, Any]) -> pl.DataFrame:
+def logistics_accounts(home: Home, as_of: date) -> list[pl.DataFrame]:
     """The day's ledger rows: a delivery each for routes, an action each for alerts, a site each for sourcing."""
     from npq_assets.evaluation.ledger import ledger_rows
 
+    found = load_plan(home, as_of)
+    if found is None:
+        return []
+    plan, facts = found
     columns = ["decision_id", "as_of", "expected_cost", "naive_expected_cost", "lower_bound", "input_snapshot"]
     driven = pl.concat([plan["routes"].select(columns), plan["dropped"].select(columns)])
     acted = (
@@ -80,13 +84,11 @@ def account_rows(plan: dict[str, pl.DataFrame], facts: dict[str, Any]) -> pl.Dat
         )
     )
     flow = {**facts, "solver": "CVXPY and HiGHS", "status": facts.get("sourcing_status", ""), "model_version": "none"}
-    return pl.concat(
-        [
-            ledger_rows("logistics", "routes", driven, facts),
-            ledger_rows("logistics", "alerts", acted, facts),
-            ledger_rows("logistics", "sourcing", plan["sourcing"].select(columns), flow),
-        ]
-    )
+    return [
+        ledger_rows("logistics", "routes", driven, facts),
+        ledger_rows("logistics", "alerts", acted, facts),
+        ledger_rows("logistics", "sourcing", plan["sourcing"].select(columns), flow),
+    ]
 
 
 def _read_json(place: Path) -> dict[str, Any] | None:

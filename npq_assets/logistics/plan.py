@@ -79,8 +79,13 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
     grid = hours_of_day(inputs)
     by_level = traffic.quantiles(grid).mean(axis=0)
     mean_factor = traffic.mean(grid)
+    # The careful planner plans with the time that legs took on average, and does not know what the day will bring.
+    usual = float(inputs.legs["ratio"].mean()) if inputs.legs.height else 1.1  # type: ignore[arg-type]
+    naive_problem = with_minutes(problem, inputs.minutes * usual)
+    naive_routes = savings_routes(naive_problem)
+    naive = _expected(inputs, traffic, naive_problem, naive_routes)
     tried: list[tuple[float, float, Routes, RoutingProblem, Outcome]] = []
-    start: Routes | None = None
+    start: Routes | None = naive_routes
     params = Params(
         seconds=inputs.settings.solver_seconds, iterations=_iterations(inputs), seed=inputs.settings.seed, bound=False, explain=0
     )
@@ -91,11 +96,6 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         start = routes
         tried.append((quantile, factor, routes, slowed, _expected(inputs, traffic, slowed, routes)))
     quantile, factor, routes, slowed, outcome = min(tried, key=lambda t: (round(t[4].total, 6), t[0]))
-    # The careful planner plans with the time that legs took on average, and does not know what the day will bring.
-    usual = float(inputs.legs["ratio"].mean()) if inputs.legs.height else 1.1  # type: ignore[arg-type]
-    naive_problem = with_minutes(problem, inputs.minutes * usual)
-    naive_routes = savings_routes(naive_problem)
-    naive = _expected(inputs, traffic, naive_problem, naive_routes)
     bound = min(lower_bound(problem, inputs.minutes * float(mean_factor.min())), outcome.total)
     words = explanations(slowed, routes, Params(iterations=_iterations(inputs), seed=inputs.settings.seed, explain=3))
     alerts, after = _alerts(inputs, slowed, routes, outcome, words)
@@ -144,7 +144,8 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
 
 def _iterations(inputs: LogisticsInputs) -> int:
     """Work of one search: repeatable, and a second or two on a usual day."""
-    return int(np.clip(40 * inputs.deliveries.height, 1_000, 20_000))
+    largest = int(inputs.deliveries["depot_id"].value_counts()["count"].max() or 0)  # type: ignore[arg-type]
+    return int(np.clip(20 * largest, 300, 20_000))
 
 
 def leg_frame(inputs: LogisticsInputs, problem: RoutingProblem, routes: Routes) -> tuple[pl.DataFrame, dict[int, list[int]]]:

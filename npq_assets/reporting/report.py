@@ -54,6 +54,8 @@ class ReportData:
             hindsight_cost, of earlier days.
         accuracy: as_of, step, wape, bias, coverage_80, coverage_90 of earlier forecasts.
         trace: Input snapshot, model version and the like.
+        picture: Map of the day's routes as SVG; empty if there are none.
+        picture_text: Lines under the map.
     """
 
     as_of: date
@@ -70,6 +72,8 @@ class ReportData:
     history: pl.DataFrame = field(default_factory=pl.DataFrame)
     accuracy: pl.DataFrame = field(default_factory=pl.DataFrame)
     trace: Mapping[str, str] = field(default_factory=dict)
+    picture: str = ""
+    picture_text: Sequence[str] = ()
 
 
 @lru_cache(maxsize=1)
@@ -104,6 +108,7 @@ def build_report(data: ReportData) -> str:
             history=data.history.to_dicts(),
             accuracy=data.accuracy.to_dicts(),
             rows=Markup(_json(data.decisions)),
+            picture=Markup(data.picture),
             chart_style=Markup(STYLE),
         )
     )

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import polars as pl
 
-_NAMES = {"replenishment_orders": "orders for stores"}
+_NAMES = {
+    "replenishment_orders": "orders for stores",
+    "routes": "deliveries on routes",
+    "alerts": "warnings acted on",
+    "sourcing": "sources of sites",
+}
 
 
 def summary_frame(ledger: pl.DataFrame) -> pl.DataFrame:
