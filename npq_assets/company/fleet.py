@@ -106,6 +106,8 @@ class Fleet:
         roads: What it drives on.
         nearest_depot: Index of the warehouse nearest to each store.
         vehicles: `logistics.vehicles`.
+        depot_terms: `logistics.depot_terms`.
+        lanes: `logistics.lanes`.
     """
 
     def __init__(self, company: Company, demand: Demand) -> None:
@@ -121,6 +123,8 @@ class Fleet:
         # Homes lie at the junctions round their store.
         self._homes: Ints = junction + np.argsort(away, axis=1, kind="stable")[:, :8]
         self.vehicles = self._vehicles_frame()
+        self.depot_terms = self._depot_terms_frame()
+        self.lanes = self._lanes_frame()
 
     def observe(self, month: Sequence[StoreDay]) -> None:
         """Notes what arrived at each store on each day (kg)."""
@@ -138,8 +142,8 @@ class Fleet:
         yield "logistics.vehicles", "vehicles", self.vehicles
         yield "logistics.road_nodes", "road-nodes", self.roads.nodes_frame()
         yield "logistics.road_segments", "road-segments", self.roads.segments
-        yield "logistics.depot_terms", "depot-terms", self._depot_terms_frame()
-        yield "logistics.lanes", "lanes", self._lanes_frame()
+        yield "logistics.depot_terms", "depot-terms", self.depot_terms
+        yield "logistics.lanes", "lanes", self.lanes
         if not self._days:
             return
         yield "logistics.weather", f"weather-{as_of}", self.roads.weather_frame(self._days)

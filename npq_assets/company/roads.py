@@ -102,6 +102,11 @@ class Roads:
             }
         )
 
+    @property
+    def usual_factor(self) -> float:
+        """How much longer than the segments say a leg takes on average by day: rush hours, jams, rain and luck together."""
+        return float(_RUSH[5:18].mean() * 1.04 * 1.017 * 1.046)
+
     # Weather and traffic ---------------------------------------------------------------------------------------------------
 
     def rain(self, days: Sequence[date]) -> Floats:
