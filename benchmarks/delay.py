@@ -41,9 +41,7 @@ def features(trips: pl.DataFrame, state: pl.DataFrame, weather: pl.DataFrame) ->
             (pl.col("wind_speed") * (pl.col("wind_dir") * np.pi / 180).cos()).alias("wind_y"),
         )
     )
-    frame = frame.join(
-        air.select("origin", "th", *[w for w in WEATHER]), on=["origin", "th"], how="left"
-    )
+    frame = frame.join(air.select("origin", "th", *[w for w in WEATHER]), on=["origin", "th"], how="left")
     start, end = pl.col("sched_dep_time"), pl.col("sched_arr_time")
     minute = (start // 100) * 60 + start % 100
     block = ((end // 100) * 60 + end % 100 - minute) % 1440
@@ -106,7 +104,9 @@ def score(y: np.ndarray, forecast: DelayForecast, threshold: float) -> dict[str,
 def base_rate(y: np.ndarray, count: int, settings: DelaySettings) -> DelayForecast:
     """The history's share and quantiles for everybody."""
     share = float((y > (settings.threshold or 0.0)).mean())
-    return DelayForecast(np.full(count, share), np.tile(np.quantile(y, settings.quantiles), (count, 1)), settings.quantiles)
+    return DelayForecast(
+        np.full(count, share), np.tile(np.quantile(y, settings.quantiles), (count, 1)), settings.quantiles
+    )
 
 
 def main() -> None:
@@ -128,7 +128,8 @@ def main() -> None:
         states = pl.concat([states, pl.read_parquet(arguments.data / "test_airport_state_Tminus1h.parquet")])
     weather = pl.read_parquet(arguments.data / "weather.parquet")
     both = pl.concat(
-        [f.with_columns(pl.col("carrier", "origin", "dest").cast(pl.String)) for f in (train_rows, asked)], how="diagonal"
+        [f.with_columns(pl.col("carrier", "origin", "dest").cast(pl.String)) for f in (train_rows, asked)],
+        how="diagonal",
     )
     frame = features(both, states.unique("row_id"), weather)
     if arguments.hold_out:

@@ -96,7 +96,9 @@ def main() -> None:
         )
     known = np.isfinite(matrix.km) & (matrix.km > 0)
     off = float(np.abs(line.km[known] / matrix.km[known] - 1).mean())
-    print(f"{len(graph.km):,} segments, {graph.nodes.height:,} nodes; {len(places)} x {len(places)} matrix of minutes and km")
+    print(
+        f"{len(graph.km):,} segments, {graph.nodes.height:,} nodes; {len(places)} x {len(places)} matrix of minutes and km"
+    )
     print(f"load {loaded:.1f} s, matrix {seconds - loaded:.1f} s, together {seconds:.1f} s; "
           f"{len(matrix.unreachable)} places unreachable")  # fmt: skip
     print(f"rivals: plain Python {plain:.0f} s (minutes only); straight lines off by {off:.0%} on average")

@@ -185,7 +185,9 @@ def main() -> None:
     parser.add_argument("--only", help="Only instances whose folder/name contains one of these (comma-separated).")
     parser.add_argument("--every", type=int, default=1, help="Only every n-th instance of each folder.")
     arguments = parser.parse_args()
-    paths = sorted(p for p in arguments.data.rglob("*") if p.suffix in (".vrp", ".txt") and "readme" not in p.name.lower())
+    paths = sorted(
+        p for p in arguments.data.rglob("*") if p.suffix in (".vrp", ".txt") and "readme" not in p.name.lower()
+    )
     if arguments.only:
         words = arguments.only.split(",")
         paths = [p for p in paths if any(w in f"{p.parent.name}/{p.name}" for w in words)]

@@ -29,13 +29,14 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
     def ledger(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
         """Opens the day's accounts and settles earlier ones whose outcome has landed."""
         from npq_assets.logistics.outcome import settle_accounts as settle_deliveries
-        from npq_assets.retail.outcome import settle_accounts
+        from npq_assets.retail.outcome import settle_accounts, settle_overrides
 
         day = as_of_of(context)
         rows = open_accounts(home.home, day)
         settled = settle_accounts(home.home)
         for settled_day, count in settle_deliveries(home.home, day).items():
             settled[settled_day] = settled.get(settled_day, 0) + count
+        overrides = settle_overrides(home.home)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": rows.height,
@@ -43,6 +44,7 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
                 "naive cost": float(rows["naive_cost"].sum()),
                 "settled now": sum(settled.values()),
                 "settled days": [str(d) for d in settled],
+                "overrides settled": overrides,
                 "preview": preview(rows.drop("decision_id", "input_snapshot")),
             }
         )

@@ -387,7 +387,6 @@ class Fleet:
         return deliveries, trips
 
 
-
 def _chunks(group: list[Drop], count: int, capacity: float) -> list[list[Drop]]:
     """At most `count` runs of about equal length; the load of a run keeps to the capacity, what is left over waits."""
     size = max(1, -(-len(group) // max(count, 1)))

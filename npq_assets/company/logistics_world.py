@@ -124,7 +124,8 @@ class LogisticsWorld:
                 (pl.col("cost_per_hour") / 60.0).alias("cost_per_minute"),
                 *(
                     (
-                        pl.col(name).str.slice(0, 2).cast(pl.Float64) * 60.0 + pl.col(name).str.slice(3, 2).cast(pl.Float64)
+                        pl.col(name).str.slice(0, 2).cast(pl.Float64) * 60.0
+                        + pl.col(name).str.slice(3, 2).cast(pl.Float64)
                     ).alias(name)
                     for name in ("shift_start", "shift_end")
                 ),
@@ -142,9 +143,7 @@ class LogisticsWorld:
 
     # A day -----------------------------------------------------------------------------------------------------------------
 
-    def _lived(
-        self, day: date, routes: Sequence[Route], depot_of_store: Ints, agreed: Mapping[str, float]
-    ) -> Day:
+    def _lived(self, day: date, routes: Sequence[Route], depot_of_store: Ints, agreed: Mapping[str, float]) -> Day:
         fleet = self._fleet
         tours = fleet.drive(day, routes)
         kilometres = self._supply(depot_of_store)
@@ -210,7 +209,9 @@ class LogisticsWorld:
         self._drops = fleet.drops(following, self._load(folder, following))
         deliveries = fleet.deliveries_frame(following, self._drops, self._ours)
         folder.write("logistics.deliveries", f"deliveries-{following}", deliveries)
-        folder.write("logistics.weather_forecasts", f"weather-forecast-{following}", fleet.roads.forecast_frame(following))
+        folder.write(
+            "logistics.weather_forecasts", f"weather-forecast-{following}", fleet.roads.forecast_frame(following)
+        )
 
     def _load(self, folder: LandingFolder, day: date) -> Floats:
         """What each store gets on a day (kg): by the orders that landed, if somebody lives the stores, else by the planner's."""

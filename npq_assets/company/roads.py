@@ -26,7 +26,9 @@ JUNCTIONS_PER_STORE = 6
 NEIGHBOURS = 4
 WEATHER_STEPS = 4
 
-_RUSH = np.array([0.92] * 6 + [1.02, 1.3, 1.36, 1.15, 1.04, 1.02, 1.06, 1.04, 1.05, 1.14, 1.32, 1.4, 1.2, 1.04] + [0.95] * 4)
+_RUSH = np.array(
+    [0.92] * 6 + [1.02, 1.3, 1.36, 1.15, 1.04, 1.02, 1.06, 1.04, 1.05, 1.14, 1.32, 1.4, 1.2, 1.04] + [0.95] * 4
+)
 """Driving time by hour of the day, as a multiple of the usual."""
 
 

@@ -136,7 +136,9 @@ TABLES = (
         required("load", Kind.NUMBER, "Load on arrival."),
         required("km", Kind.NUMBER, "Distance from the stop before (km)."),
         optional("departs_at", Kind.TIMESTAMP, "When the vehicle leaves the depot."),
-        optional("expected_cost", Kind.NUMBER, "Expected cost of the delivery: its share of the route, and lateness (money)."),
+        optional(
+            "expected_cost", Kind.NUMBER, "Expected cost of the delivery: its share of the route, and lateness (money)."
+        ),
         optional("naive_expected_cost", Kind.NUMBER, "The same on the careful planner's savings routes (money)."),
         optional("reason", Kind.TEXT, "Why so, in words."),
     ),

@@ -43,7 +43,12 @@ TABLES = (
             optional("customer_id", Kind.ID, "Who gets it.", personal=True),
             optional("site_id", Kind.ID, "Site of the company that gets it, if one does.", **_SITE),
             optional("ordered_at", Kind.TIMESTAMP, "When it became known; empty: before the day of its window opened."),
-            optional("rebook_cost", Kind.NUMBER, "Cost of agreeing on a later time ahead (money); empty: not possible.", low=0),
+            optional(
+                "rebook_cost",
+                Kind.NUMBER,
+                "Cost of agreeing on a later time ahead (money); empty: not possible.",
+                low=0,
+            ),
         ),
         time_column="ready_at",
         any_of=(("latitude", "node_id"),),
@@ -88,9 +93,13 @@ TABLES = (
         "What a plant or warehouse can hand out and what that costs.",
         (
             key("site_id", "The plant or warehouse.", **_SITE),
-            optional("capacity", Kind.NUMBER, "Load it can hand out a day, in the deliveries' unit; empty: no limit.", low=0),
+            optional(
+                "capacity", Kind.NUMBER, "Load it can hand out a day, in the deliveries' unit; empty: no limit.", low=0
+            ),
             optional("handling_cost", Kind.NUMBER, "Cost of handing out a unit (money).", low=0),
-            optional("overflow_cost", Kind.NUMBER, "Cost of a unit above the capacity (money); empty: not possible.", low=0),
+            optional(
+                "overflow_cost", Kind.NUMBER, "Cost of a unit above the capacity (money); empty: not possible.", low=0
+            ),
             optional("stock", Kind.NUMBER, "Units that it has or makes a day; empty: as many as wanted.", low=0),
         ),
     ),

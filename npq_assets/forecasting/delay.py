@@ -195,7 +195,9 @@ def train(
 def _encoding(values: pl.Series, y: Array, settings: DelaySettings) -> dict[str, tuple[float, float, float]]:
     late = (y > (settings.threshold if settings.threshold is not None else float(np.median(y)))).astype(float)
     found = (
-        pl.DataFrame({"v": values.cast(pl.String).fill_null(""), "y": np.clip(y, *np.quantile(y, [0.01, 0.99])), "l": late})
+        pl.DataFrame(
+            {"v": values.cast(pl.String).fill_null(""), "y": np.clip(y, *np.quantile(y, [0.01, 0.99])), "l": late}
+        )
         .group_by("v", maintain_order=True)
         .agg(pl.col("y").sum(), pl.col("l").sum(), pl.len().alias("n"))
         .sort("v")
@@ -307,7 +309,5 @@ def _corrections(early: DelayModel, x: Array, y: Array) -> tuple[tuple[float, fl
         found = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-9})
         calibration = (round(float(found.x[0]), 6), round(float(found.x[1]), 6))
     q = early._predict(x).quantiles
-    shifts = [
-        round(float(np.quantile(y - q[:, k], level)), 6) for k, level in enumerate(early.settings.quantiles)
-    ]
+    shifts = [round(float(np.quantile(y - q[:, k], level)), 6) for k, level in enumerate(early.settings.quantiles)]
     return calibration, shifts

@@ -15,7 +15,8 @@ from npq_assets.version import code_version
 FORECAST_KEY = dg.AssetKey(["forecast", "logistics", "traffic"])
 PLAN_KEY = dg.AssetKey(["plan", "logistics", "route_plan"])
 TABLES: dict[str, Table] = {
-    name: DECISIONS[f"logistics.{name}"] for name in ("routes", "dropped_deliveries", "delivery_risks", "alerts", "sourcing")
+    name: DECISIONS[f"logistics.{name}"]
+    for name in ("routes", "dropped_deliveries", "delivery_risks", "alerts", "sourcing")
 }
 _FRAME = {
     "routes": "routes",
@@ -288,7 +289,10 @@ def routes_outbox(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
             "shifts", asset=PLAN_KEY, blocking=True, description="Vehicles keep to their shifts and distances."
         ),
         dg.AssetCheckSpec(
-            "bound", asset=PLAN_KEY, blocking=True, description="No delivery costs less than its share of the proven bound."
+            "bound",
+            asset=PLAN_KEY,
+            blocking=True,
+            description="No delivery costs less than its share of the proven bound.",
         ),
         dg.AssetCheckSpec(
             "beats_naive", asset=PLAN_KEY, description="The plan is expected to cost no more than the planner's routes."

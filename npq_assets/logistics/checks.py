@@ -67,11 +67,14 @@ def _capacity(routes: pl.DataFrame, inputs: LogisticsInputs) -> Verdict:
 
 def _windows(routes: pl.DataFrame, inputs: LogisticsInputs) -> Verdict:
     due = inputs.deliveries.select(
-        "delivery_id", (pl.lit(inputs.opened) + pl.duration(seconds=(60 * pl.col("due")).round().cast(pl.Int64))).alias("due_at")
+        "delivery_id",
+        (pl.lit(inputs.opened) + pl.duration(seconds=(60 * pl.col("due")).round().cast(pl.Int64))).alias("due_at"),
     )
     late = routes.join(due, on="delivery_id").filter(pl.col("arrives_at") > pl.col("due_at") + _MINUTE)
     return _verdict(
-        "windows", late.select("delivery_id", "arrives_at", "due_at"), "every stop is planned to be reached in its window"
+        "windows",
+        late.select("delivery_id", "arrives_at", "due_at"),
+        "every stop is planned to be reached in its window",
     )
 
 
@@ -98,4 +101,6 @@ def _bound(routes: pl.DataFrame, dropped: pl.DataFrame) -> Verdict:
 
 def _naive(facts: dict[str, Any]) -> Verdict:
     ours, naive = float(facts["expected_cost"]), float(facts["naive_cost"])
-    return Verdict("beats_naive", ours <= naive * (1 + _TOLERANCE), False, f"expected {ours:,.2f}, savings {naive:,.2f}")
+    return Verdict(
+        "beats_naive", ours <= naive * (1 + _TOLERANCE), False, f"expected {ours:,.2f}, savings {naive:,.2f}"
+    )

@@ -325,7 +325,9 @@ def _day(
         "cost_per_km",
         (pl.col("cost_per_hour") / 60.0).alias("cost_per_minute"),
         *(
-            pl.Series(name, [_shift(value, opened, name, v) for v, value in vehicles.select("vehicle_id", name).iter_rows()])
+            pl.Series(
+                name, [_shift(value, opened, name, v) for v, value in vehicles.select("vehicle_id", name).iter_rows()]
+            )
             for name in ("shift_start", "shift_end")
         ),
         "max_km",
@@ -523,7 +525,10 @@ def _sourcing(
         return empty
     senders = [s for s in sources["site_id"].to_list() if s in set(vehicles["depot_id"].to_list())]
     points = pl.concat(
-        [where.filter(pl.col("site_id").is_in(senders)).sort("site_id"), where.join(demand, on="site_id", how="semi").sort("site_id")]
+        [
+            where.filter(pl.col("site_id").is_in(senders)).sort("site_id"),
+            where.join(demand, on="site_id", how="semi").sort("site_id"),
+        ]
     )
     km, _ = ways.matrix(points)
     names = points["site_id"].to_list()
@@ -539,7 +544,13 @@ def _sourcing(
                 )  # fmt: skip
     made = pl.DataFrame(
         rows,
-        schema={"from_id": pl.String, "to_id": pl.String, "cost_per_unit": pl.Float64, "capacity": pl.Float64, "km": pl.Float64},
+        schema={
+            "from_id": pl.String,
+            "to_id": pl.String,
+            "cost_per_unit": pl.Float64,
+            "capacity": pl.Float64,
+            "km": pl.Float64,
+        },
     )
     fixed = landed.with_columns(pl.lit(None, pl.Float64).alias("km")).select(made.columns)
     own = fixed.join(made.select("from_id", "to_id", pl.col("km").alias("way")), on=["from_id", "to_id"], how="left")
@@ -548,7 +559,9 @@ def _sourcing(
     known = {*sources["site_id"].to_list(), *demand["site_id"].to_list()}
     lanes = lanes.filter(pl.col("from_id").is_in(list(known)) & pl.col("to_id").is_in(list(known)))
     return (
-        sources.select(pl.col("site_id").alias("source_id"), "kind", "capacity", "handling_cost", "overflow_cost", "stock"),
+        sources.select(
+            pl.col("site_id").alias("source_id"), "kind", "capacity", "handling_cost", "overflow_cost", "stock"
+        ),
         lanes,
         demand,
     )
@@ -605,7 +618,9 @@ def _ordered(home: Home, as_of: date) -> pl.DataFrame:
     if not products.exists():
         return pl.DataFrame(schema={"site_id": pl.String, "known": pl.Float64, "days": pl.Int64})
     weight = pl.read_parquet(products)
-    weight = weight.select("product_id", pl.col("weight_kg") if "weight_kg" in weight.columns else pl.lit(1.0).alias("weight_kg"))
+    weight = weight.select(
+        "product_id", pl.col("weight_kg") if "weight_kg" in weight.columns else pl.lit(1.0).alias("weight_kg")
+    )
     return (
         pl.concat([f.with_columns(pl.col("quantity").cast(pl.Float64)) for f in found])
         .filter((pl.col("arrives_on") > as_of) & (pl.col("arrives_on") <= as_of + timedelta(days=_AHEAD)))

@@ -54,7 +54,9 @@ def tracking(plan: dict[str, pl.DataFrame], legs: pl.DataFrame, now: date) -> pl
     )
 
 
-def realized(plan: dict[str, pl.DataFrame], legs: pl.DataFrame, vehicles: pl.DataFrame, deliveries: pl.DataFrame) -> pl.DataFrame:
+def realized(
+    plan: dict[str, pl.DataFrame], legs: pl.DataFrame, vehicles: pl.DataFrame, deliveries: pl.DataFrame
+) -> pl.DataFrame:
     """What a day's deliveries did cost, priced by the object that priced the plan.
 
     A delivery pays for its leg in km and time and for its share, by load, of the vehicle's fixed cost and way home (as long as
@@ -80,7 +82,9 @@ def realized(plan: dict[str, pl.DataFrame], legs: pl.DataFrame, vehicles: pl.Dat
         .with_columns(
             ((pl.col("left_at") - pl.col("leg_started_at")).dt.total_seconds() / 60.0).alias("minutes"),
             pl.max_horizontal("due_at", "agreed_until").alias("until"),
-            (pl.col("quantity").clip(lower_bound=1e-9) / pl.col("quantity").clip(lower_bound=1e-9).sum().over(tour)).alias("share"),
+            (
+                pl.col("quantity").clip(lower_bound=1e-9) / pl.col("quantity").clip(lower_bound=1e-9).sum().over(tour)
+            ).alias("share"),
             pl.col("km").fill_null(0.0).sort_by("stop").first().over(tour).alias("home_km"),
             pl.col("drive_minutes").sort_by("stop").first().over(tour).alias("home_minutes"),
         )
@@ -92,7 +96,9 @@ def realized(plan: dict[str, pl.DataFrame], legs: pl.DataFrame, vehicles: pl.Dat
         cost = RouteCost(row["fixed_cost"], row["cost_per_km"], row["cost_per_hour"] / 60.0)
         home = float(cost.value(row["home_km"], row["home_minutes"]))
         own = RouteCost(0.0, cost.per_km, cost.per_minute).value(row["km"] or 0.0, row["minutes"])
-        costs[k] = float(own) + row["share"] * home + float(RouteCost.late(row["late_cost_per_minute"], late_by[k], 0.0))
+        costs[k] = (
+            float(own) + row["share"] * home + float(RouteCost.late(row["late_cost_per_minute"], late_by[k], 0.0))
+        )
     return rows.select("decision_id").with_columns(
         pl.Series("realized_cost", costs),
         pl.lit(None, pl.Float64).alias("naive_realized_cost"),
@@ -112,7 +118,9 @@ def settle_accounts(home: Home, upto: date) -> dict[date, int]:
         if day >= upto or day < upto - timedelta(days=31):
             continue
         ledger = pl.read_parquet(place, hive_partitioning=False)
-        waiting = ledger.filter((pl.col("domain") == "logistics") & (pl.col("kind") == "routes") & pl.col("realized_cost").is_null())
+        waiting = ledger.filter(
+            (pl.col("domain") == "logistics") & (pl.col("kind") == "routes") & pl.col("realized_cost").is_null()
+        )
         plan = load_plan(home, day) if waiting.height else None
         if plan is None:
             continue

@@ -46,7 +46,9 @@ def save_plan(home: Home, as_of: date, plan: RoutePlan, places: pl.DataFrame, pi
     write_json({"inputs": inputs_hash, "relaxation": plan.relaxation, **plan.facts}, folder / "plan.json")
 
 
-def load_plan(home: Home, as_of: date, inputs_hash: str | None = None) -> tuple[dict[str, pl.DataFrame], dict[str, Any]] | None:
+def load_plan(
+    home: Home, as_of: date, inputs_hash: str | None = None
+) -> tuple[dict[str, pl.DataFrame], dict[str, Any]] | None:
     """Frames by name and facts of a stored plan; None if there is none, or none of these inputs."""
     folder = plan_folder(home, as_of)
     facts = _read_json(folder / "plan.json")

@@ -87,7 +87,11 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
     tried: list[tuple[float, float, Routes, RoutingProblem, Outcome]] = []
     start: Routes | None = naive_routes
     params = Params(
-        seconds=inputs.settings.solver_seconds, iterations=_iterations(inputs), seed=inputs.settings.seed, bound=False, explain=0
+        seconds=inputs.settings.solver_seconds,
+        iterations=_iterations(inputs),
+        seed=inputs.settings.seed,
+        bound=False,
+        explain=0,
     )
     for quantile in QUANTILES:
         factor = float(np.interp(quantile, LEVELS, by_level))
@@ -122,7 +126,9 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         "dropped": dropped.height,
         "quantile": quantile,
         "factor": factor,
-        "expected_cost": float(served["expected_cost"].sum() + dropped["expected_cost"].sum() + alerts["action_cost"].sum()),
+        "expected_cost": float(
+            served["expected_cost"].sum() + dropped["expected_cost"].sum() + alerts["action_cost"].sum()
+        ),
         "naive_cost": naive.total,
         "lower_bound": float(min(bound, served["expected_cost"].sum() + dropped["expected_cost"].sum())),
         "expected late cost": float(outcome.late.mean(axis=1).sum()),
@@ -138,7 +144,16 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
     }
     facts["gap"] = (facts["expected_cost"] - facts["lower_bound"]) / max(facts["expected_cost"], 1e-9)
     return RoutePlan(
-        served, dropped, risks, alerts, sourcing, worth, table, _tours(slowed, routes, outcome), words["message"].to_list(), facts
+        served,
+        dropped,
+        risks,
+        alerts,
+        sourcing,
+        worth,
+        table,
+        _tours(slowed, routes, outcome),
+        words["message"].to_list(),
+        facts,
     )
 
 
@@ -148,7 +163,9 @@ def _iterations(inputs: LogisticsInputs) -> int:
     return int(np.clip(20 * largest, 300, 20_000))
 
 
-def leg_frame(inputs: LogisticsInputs, problem: RoutingProblem, routes: Routes) -> tuple[pl.DataFrame, dict[int, list[int]]]:
+def leg_frame(
+    inputs: LogisticsInputs, problem: RoutingProblem, routes: Routes
+) -> tuple[pl.DataFrame, dict[int, list[int]]]:
     """Legs of routes (the way home last) as the traffic model sees them, and the rows of each vehicle."""
     rows: list[dict[str, Any]] = []
     where: dict[int, list[int]] = {}
@@ -299,7 +316,11 @@ def _alerts(
         row = deliveries.row(s, named=True)
         if s in departs:
             continue
-        text = words.filter(pl.col("constraint") == row["delivery_id"])["message"].to_list() if row["delivery_id"] in named else []
+        text = (
+            words.filter(pl.col("constraint") == row["delivery_id"])["message"].to_list()
+            if row["delivery_id"] in named
+            else []
+        )
         must = row["drop_cost"] is None
         add(
             "not_deliverable" if must else "dropped_delivery",
@@ -473,7 +494,12 @@ def _sourcing(inputs: LogisticsInputs) -> tuple[pl.DataFrame, pl.DataFrame, dict
     to_sites = lanes.filter(pl.col("to_id").is_in(sites)).drop_nulls("km")
     flow, short = network_flow.nearest(problem, to_sites)
     naive_cost = network_flow.price(problem, lanes, flow, short)
-    near = dict(to_sites.sort("km", "from_id").unique("to_id", keep="first", maintain_order=True).select("to_id", "from_id").rows())
+    near = dict(
+        to_sites.sort("km", "from_id")
+        .unique("to_id", keep="first", maintain_order=True)
+        .select("to_id", "from_id")
+        .rows()
+    )
     last = result.flows.filter(pl.col("to_id").is_in(sites))
     weight = float(last["quantity"].sum()) or 1.0
     kept = float(inputs.demand["quantity"].sum()) or 1.0
@@ -481,7 +507,9 @@ def _sourcing(inputs: LogisticsInputs) -> tuple[pl.DataFrame, pl.DataFrame, dict
     known = dict(inputs.demand.select("site_id", "known").iter_rows())
     dear = result.worth.filter(pl.col("worth_per_unit") > 1e-9)
     note = (
-        f"; a unit of {dear['limit'][0]} at {dear['subject'][0]} is worth {dear['worth_per_unit'][0]:.3f}" if dear.height else ""
+        f"; a unit of {dear['limit'][0]} at {dear['subject'][0]} is worth {dear['worth_per_unit'][0]:.3f}"
+        if dear.height
+        else ""
     )
     rows = []
     for source, site, quantity in last.select("from_id", "to_id", "quantity").sort("to_id", "from_id").iter_rows():

@@ -15,10 +15,23 @@ from npq_assets.reporting.report import DECISION_COLUMNS
 from npq_assets.settings import Home
 from npq_assets.storage import write_csv_for_people, write_text
 
-_COLOURS = ("#2a7f9e", "#c2521f", "#5b8c3a", "#8a4f9e", "#b08a1e", "#3a5fb0", "#a8325e", "#4f8f86", "#7a5c3e", "#666f7a")
+_COLOURS = (
+    "#2a7f9e",
+    "#c2521f",
+    "#5b8c3a",
+    "#8a4f9e",
+    "#b08a1e",
+    "#3a5fb0",
+    "#a8325e",
+    "#4f8f86",
+    "#7a5c3e",
+    "#666f7a",
+)
 
 
-def route_map(routes: pl.DataFrame, dropped: pl.DataFrame, places: pl.DataFrame, width: int = 900, height: int = 560) -> str:
+def route_map(
+    routes: pl.DataFrame, dropped: pl.DataFrame, places: pl.DataFrame, width: int = 900, height: int = 560
+) -> str:
     """Routes on a map as one SVG: north is up, each route in a colour, stops numbered, dropped deliveries as crosses.
 
     Args:
@@ -51,7 +64,7 @@ def route_map(routes: pl.DataFrame, dropped: pl.DataFrame, places: pl.DataFrame,
         depot = home.get(str(name[0]))
         way = ([depot] if depot else []) + stops + ([depot] if depot else [])
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(xy, way))
-        parts.append(f'<g><title>{escape(str(name[0]))}: {len(stops)} stops</title>')
+        parts.append(f"<g><title>{escape(str(name[0]))}: {len(stops)} stops</title>")
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6" opacity=".8"/>')
         for number, stop in enumerate(stops, 1):
             x, y = xy(stop)
@@ -206,13 +219,17 @@ def decisions_shown(plan: dict[str, pl.DataFrame] | None) -> pl.DataFrame:
 
 def limits_shown(plan: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Limits of sourcing that bind, in the columns of the report's table."""
-    return plan["worth"].filter(pl.col("worth_per_unit") > 1e-9).select(
-        pl.col("subject").alias("supplier_id"),
-        pl.lit("next seven days").alias("arrives_on"),
-        "limit",
-        "amount",
-        "used",
-        "worth_per_unit",
+    return (
+        plan["worth"]
+        .filter(pl.col("worth_per_unit") > 1e-9)
+        .select(
+            pl.col("subject").alias("supplier_id"),
+            pl.lit("next seven days").alias("arrives_on"),
+            "limit",
+            "amount",
+            "used",
+            "worth_per_unit",
+        )
     )
 
 

@@ -72,7 +72,11 @@ class Traffic:
         rng = np.random.default_rng(seed)
         depots = sorted(set(legs["depot_id"].to_list()))
         common = {depot: rng.standard_normal(scenarios) for depot in depots}
-        shared = np.stack([common[depot] for depot in legs["depot_id"].to_list()]) if legs.height else np.zeros((0, scenarios))
+        shared = (
+            np.stack([common[depot] for depot in legs["depot_id"].to_list()])
+            if legs.height
+            else np.zeros((0, scenarios))
+        )
         own = rng.standard_normal((legs.height, scenarios))
         z = np.sqrt(self.together) * shared + np.sqrt(1.0 - self.together) * own
         return np.exp(_spread(log, z))
@@ -106,7 +110,9 @@ def learn(inputs: LogisticsInputs, home: Home | None = None) -> Traffic:
         stored = load(place)
         if stored is not None:
             stored.settings = replace(stored.settings, threads=inputs.settings.threads)
-            return Traffic(stored, float(json.loads((place / "traffic.json").read_text())["together"]), day, legs.height)
+            return Traffic(
+                stored, float(json.loads((place / "traffic.json").read_text())["together"]), day, legs.height
+            )
     settings = DelaySettings(
         threshold=None,
         quantiles=LEVELS,
@@ -162,5 +168,3 @@ def with_day(inputs: LogisticsInputs, legs: pl.DataFrame) -> pl.DataFrame:
     return legs.with_columns(
         pl.lit(inputs.as_of.isoweekday(), pl.Int64).alias("weekday"), pl.Series("rain", values, dtype=pl.Float64)
     )
-
-

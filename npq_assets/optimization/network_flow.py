@@ -27,7 +27,13 @@ from npq_assets.optimization.result import RELAXATION
 
 Array = NDArray[np.float64]
 _TOLERANCE = 1e-7
-WORTH = {"subject": pl.String, "limit": pl.String, "amount": pl.Float64, "used": pl.Float64, "worth_per_unit": pl.Float64}
+WORTH = {
+    "subject": pl.String,
+    "limit": pl.String,
+    "amount": pl.Float64,
+    "used": pl.Float64,
+    "worth_per_unit": pl.Float64,
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,9 @@ def solve(problem: FlowProblem, *, single_source: bool = True, seconds: float = 
     _check(problem, lanes)
     linear = _program(problem, lanes, single=False)
     if not highs.solve(linear.problem):
-        raise NpqError("logistics sourcing: the solver found no flows; check lanes, capacities and costs for extreme numbers")
+        raise NpqError(
+            "logistics sourcing: the solver found no flows; check lanes, capacities and costs for extreme numbers"
+        )
     bound = float(linear.problem.value)
     worth = _worth(problem, lanes, linear)
     solved, status = linear, "optimal"
@@ -109,7 +117,9 @@ def solve(problem: FlowProblem, *, single_source: bool = True, seconds: float = 
     bound = min(bound * (1 - 1e-9), objective)
     if objective - bound > 2e-4 * max(1.0, objective):
         status = "feasible"
-    shortage = problem.demand.select("site_id").with_columns(pl.Series("quantity", short)).filter(pl.col("quantity") > 1e-6)
+    shortage = (
+        problem.demand.select("site_id").with_columns(pl.Series("quantity", short)).filter(pl.col("quantity") > 1e-6)
+    )
     messages = [
         (row["site_id"], row["quantity"], f"{row['site_id']}: {row['quantity']:,.1f} of its demand cannot be delivered at less "
          "than its shortage cost")

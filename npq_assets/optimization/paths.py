@@ -49,7 +49,9 @@ class RoadGraph:
         row = nodes.select("node_id", pl.int_range(pl.len()).alias("row"))
         found = (
             segments.select("from_node", "to_node", "km", "minutes")
-            .join(row.rename({"node_id": "from_node", "row": "start"}), on="from_node", how="left", maintain_order="left")
+            .join(
+                row.rename({"node_id": "from_node", "row": "start"}), on="from_node", how="left", maintain_order="left"
+            )
             .join(row.rename({"node_id": "to_node", "row": "end"}), on="to_node", how="left", maintain_order="left")
         )
         lost = found.filter(pl.col("start").is_null() | pl.col("end").is_null())
@@ -169,7 +171,9 @@ def by_time_of_day(
     A factor on all roads changes times but no ways; with the same closures one search serves all hours.
     """
     base = travel_matrix(graph, places, conditions)
-    return {hour: TravelMatrix(base.minutes * factor, base.km, base.unreachable) for hour, factor in sorted(factors.items())}
+    return {
+        hour: TravelMatrix(base.minutes * factor, base.km, base.unreachable) for hour, factor in sorted(factors.items())
+    }
 
 
 def weights(graph: RoadGraph, conditions: Conditions | None) -> Array:
@@ -187,9 +191,7 @@ def weights(graph: RoadGraph, conditions: Conditions | None) -> Array:
                 raise NpqError(f"closed or slowed roads: {unknown[0]!r} is no node of the road graph")
             return [row[a] * graph.nodes.height + row[b] for a, b in pairs]
 
-        for pair, code in zip(
-            conditions.factor or {}, positions(list(conditions.factor or {})), strict=True
-        ):
+        for pair, code in zip(conditions.factor or {}, positions(list(conditions.factor or {})), strict=True):
             weight[key == code] *= (conditions.factor or {})[pair]
         closed = np.isin(key, positions(sorted(conditions.closed)))
         weight[closed] = np.inf
@@ -199,7 +201,9 @@ def weights(graph: RoadGraph, conditions: Conditions | None) -> Array:
 def _rows(graph: RoadGraph, places: Sequence[str]) -> NDArray[np.int64]:
     lost = [name for name in places if name not in graph.row_of]
     if lost:
-        raise NpqError(f"{lost[0]!r} is no node of the road graph ({len(lost)} such places); land it in logistics.road_nodes")
+        raise NpqError(
+            f"{lost[0]!r} is no node of the road graph ({len(lost)} such places); land it in logistics.road_nodes"
+        )
     return np.array([graph.row_of[name] for name in places], dtype=np.int64)
 
 

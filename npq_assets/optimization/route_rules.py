@@ -43,7 +43,9 @@ def savings(
     """
     n = len(demand) - 1
     if reverse is None:
-        reverse = bool(np.allclose(distance, distance.T) and (due[1:] >= due[0]).all() and (ready[1:] <= ready[0]).all())
+        reverse = bool(
+            np.allclose(distance, distance.T) and (due[1:] >= due[0]).all() and (ready[1:] <= ready[0]).all()
+        )
     routes: dict[int, list[int]] = {k: [k] for k in range(1, n + 1)}
     home = np.arange(n + 1)
     load = demand.astype(float).copy()
@@ -73,8 +75,10 @@ def savings(
         joined = first + second
         if not reverse and not in_time(joined, minutes, ready, due, service):
             continue
-        if reverse and not in_time(joined, minutes, ready, due, service) and not in_time(
-            joined[::-1], minutes, ready, due, service
+        if (
+            reverse
+            and not in_time(joined, minutes, ready, due, service)
+            and not in_time(joined[::-1], minutes, ready, due, service)
         ):
             continue
         routes[a] = joined

@@ -143,9 +143,7 @@ class Team:
 
     def __init__(self, workers: int = 2) -> None:
         self.workers = max(1, workers)
-        self._pool = (
-            ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) if self.workers > 1 else None
-        )
+        self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) if self.workers > 1 else None
         if self._pool is not None:
             list(self._pool.map(_warm, range(self.workers)))
 

@@ -134,7 +134,9 @@ def solve(
     lost = plan.filter(pl.col("vehicle_id").is_null()).join(
         problem.stops.filter(pl.col("drop_cost").is_null()), on="delivery_id", how="semi"
     )
-    status = "relaxed" if lost.height else "optimal" if objective - bound <= _TOLERANCE * max(1.0, objective) else "feasible"
+    status = (
+        "relaxed" if lost.height else "optimal" if objective - bound <= _TOLERANCE * max(1.0, objective) else "feasible"
+    )
     return Result(
         plan,
         status,
@@ -303,12 +305,17 @@ def _model(
         ):
             clients.append(
                 Client(
-                    **shared, tw_early=begin, tw_late=end, prize=round(gain * unit), required=False, group=len(groups) - 1
+                    **shared,
+                    tw_early=begin,
+                    tw_late=end,
+                    prize=round(gain * unit),
+                    required=False,
+                    group=len(groups) - 1,
                 )
             )
             stop_of.append(s)
     index = np.array(places)
-    far = int(2**40)
+    far = 2**40
     metres = problem.km[np.ix_(index, index)] * 1000.0
     seconds = problem.minutes[np.ix_(index, index)] * 60.0
     blocked = ~np.isfinite(metres) | ~np.isfinite(seconds)
@@ -417,9 +424,7 @@ def _dearest(problem: RoutingProblem) -> float:
     km = problem.km[np.isfinite(problem.km)]
     v = problem.vehicles
     return float(
-        _max(v["fixed_cost"])
-        + 2 * km.max(initial=0.0) * _max(v["cost_per_km"])
-        + 24 * 60 * _max(v["cost_per_minute"])
+        _max(v["fixed_cost"]) + 2 * km.max(initial=0.0) * _max(v["cost_per_km"]) + 24 * 60 * _max(v["cost_per_minute"])
     )
 
 
@@ -433,7 +438,9 @@ def _as_plan(model: _Model, routes: Routes) -> Plan | None:
     for c, s in enumerate(model.stop_of):
         client_of.setdefault(s, c)
     kind_of = {v: k for k, rows in enumerate(model.vehicle_of) for v in rows}
-    plan = [(kind_of[v], [client_of[s] for s in visits if s in client_of]) for v, visits in routes.items() if v in kind_of]
+    plan = [
+        (kind_of[v], [client_of[s] for s in visits if s in client_of]) for v, visits in routes.items() if v in kind_of
+    ]
     try:
         as_solution(model.data, plan)
     except (RuntimeError, ValueError):
@@ -599,7 +606,9 @@ def evaluate(
             driving[s] = cost.per_km * problem.km[at, place[s]] + cost.per_minute * (clock - left)
             left, at = clock, int(place[s])
             dropped[s] = 0.0
-        home = cost.fixed + cost.per_km * problem.km[at, depot] + cost.per_minute * base[at, depot] * factor[len(visits)]
+        home = (
+            cost.fixed + cost.per_km * problem.km[at, depot] + cost.per_minute * base[at, depot] * factor[len(visits)]
+        )
         weight = np.asarray([max(quantity[s], 1e-9) for s in visits])
         for s, share in zip(visits, weight / weight.sum(), strict=True):
             driving[s] = driving[s] + share * home
@@ -694,7 +703,9 @@ def _savings_part(problem: RoutingProblem, stops: list[int], vehicles: list[int]
     for capacity in sorted({float(c) for c in cars["capacity"].gather(vehicles)}):
         built = [[stops[k - 1] for k in route] for route in build(capacity)]
         routes = _assign(problem, built, vehicles)
-        routes = _insert_left(problem, routes, [s for s in stops if s not in {x for r in routes.values() for x in r}], vehicles)
+        routes = _insert_left(
+            problem, routes, [s for s in stops if s not in {x for r in routes.values() for x in r}], vehicles
+        )
         left = len(stops) - sum(map(len, routes.values()))
         worth = total_cost(problem, routes) + left * _dearest(problem)
         if best is None or worth < best[0] - 1e-9:
@@ -928,7 +939,9 @@ def _part_bound(
     for k in range(kk):
         mine = kind == k
         for i in range(1, n + 1):
-            equal.append(row_of([(np.flatnonzero(mine & (head == i)), 1.0), (np.flatnonzero(mine & (tail == i)), -1.0)]))
+            equal.append(
+                row_of([(np.flatnonzero(mine & (head == i)), 1.0), (np.flatnonzero(mine & (tail == i)), -1.0)])
+            )
             right.append(0.0)
         equal.append(row_of([(np.flatnonzero(mine & (tail == 0)), 1.0), (np.array([m + k]), -1.0)]))
         right.append(0.0)
@@ -946,7 +959,13 @@ def _part_bound(
     best, largest_cap = 0.0, max(caps)
     for _ in range(rounds):
         found = linprog(
-            price, A_ub=vstack(below).tocsr(), b_ub=limit, A_eq=vstack(equal).tocsr(), b_eq=right, bounds=bounds, method="highs"
+            price,
+            A_ub=vstack(below).tocsr(),
+            b_ub=limit,
+            A_eq=vstack(equal).tocsr(),
+            b_eq=right,
+            bounds=bounds,
+            method="highs",
         )
         if not found.success:
             break

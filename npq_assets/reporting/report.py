@@ -53,6 +53,8 @@ class ReportData:
         history: decided_at, expected_cost, naive_cost, settled, settled_expected_cost, realized_cost, naive_realized_cost,
             hindsight_cost, of earlier days.
         accuracy: as_of, step, wape, bias, coverage_80, coverage_90 of earlier forecasts.
+        value_added: as_of, overridden, forecasts, naive_wape, engine_wape, planner_wape, settled, credit of earlier forecasts.
+        judgements: as_of, champion_role, challenger_role, champion_loss, challenger_loss, low, high, reason.
         trace: Input snapshot, model version and the like.
         picture: Map of the day's routes as SVG; empty if there are none.
         picture_text: Lines under the map.
@@ -71,6 +73,8 @@ class ReportData:
     skipped: Sequence[str] = ()
     history: pl.DataFrame = field(default_factory=pl.DataFrame)
     accuracy: pl.DataFrame = field(default_factory=pl.DataFrame)
+    value_added: pl.DataFrame = field(default_factory=pl.DataFrame)
+    judgements: pl.DataFrame = field(default_factory=pl.DataFrame)
     trace: Mapping[str, str] = field(default_factory=dict)
     picture: str = ""
     picture_text: Sequence[str] = ()
@@ -107,6 +111,8 @@ def build_report(data: ReportData) -> str:
             quality=data.quality.to_dicts(),
             history=data.history.to_dicts(),
             accuracy=data.accuracy.to_dicts(),
+            value_added=data.value_added.to_dicts(),
+            judgements=data.judgements.fill_nan(None).to_dicts(),
             rows=Markup(_json(data.decisions)),
             picture=Markup(data.picture),
             chart_style=Markup(STYLE),
