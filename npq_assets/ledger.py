@@ -28,11 +28,14 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
     )
     def ledger(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
         """Opens the day's accounts and settles earlier ones whose outcome has landed."""
+        from npq_assets.logistics.outcome import settle_accounts as settle_deliveries
         from npq_assets.retail.outcome import settle_accounts, settle_overrides
 
         day = as_of_of(context)
         rows = open_accounts(home.home, day)
         settled = settle_accounts(home.home)
+        for settled_day, count in settle_deliveries(home.home, day).items():
+            settled[settled_day] = settled.get(settled_day, 0) + count
         overrides = settle_overrides(home.home)
         return dg.MaterializeResult(
             metadata={
@@ -55,12 +58,14 @@ def open_accounts(home: Home, day: object) -> pl.DataFrame:
 
     from npq_assets.evaluation.ledger import ledger_rows
     from npq_assets.retail.customer_output import customer_accounts
+    from npq_assets.logistics.output import logistics_accounts
     from npq_assets.retail.output import load_plan
 
     assert isinstance(day, date)
     plan = load_plan(home, day)
     accounts = [ledger_rows("retail", "replenishment_orders", *plan)] if plan is not None else []
     accounts += customer_accounts(home, day)
+    accounts += logistics_accounts(home, day)
     if not accounts:
         return LEDGER.empty()
     rows = pl.concat(accounts, how="vertical_relaxed")

@@ -36,6 +36,10 @@
     string_agg({{ text }}, '; ' order by {{ ordered_by }})
 {%- endmacro -%}
 
+{%- macro add_minutes(moment, minutes) -%}
+    ({{ moment }} + to_seconds({{ minutes }} * 60))
+{%- endmacro -%}
+
 {#- Rows of Parquet files that Python writes below the home; an empty relation of the same columns while there are none. -#}
 {%- macro written(source_name, table, pattern, columns) -%}
     {%- set lineage = source(source_name, table) -%}

@@ -1,76 +1,130 @@
-"""The fleet: vehicles that carry from warehouses to stores what was ordered, on roads, in weather.
+"""The fleet: trucks and vans that carry from warehouses to stores what was ordered, and to customers' homes what they bought.
 
-It drives a naive route: each vehicle serves its stores, nearest first. Routes decided by npq do not belong here.
+Its history is driven on the company's own fixed tours. Routes decided by npq do not belong here (see `logistics_world`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from npq_assets.company import streams
-from npq_assets.company.config import REGIONS
 from npq_assets.company.demand import Demand
+from npq_assets.company.roads import Roads, km_between, utc
 from npq_assets.company.stores import StoreDay
 from npq_assets.company.world import Company
 
 TableFile = tuple[str, str, pl.DataFrame]
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
-STORES_PER_VEHICLE = 3
-JUNCTIONS_PER_STORE = 6
-NEIGHBOURS = 4
-WEATHER_STEPS = 4
-SERVICE_MINUTES = 20.0
-_SHIFT_START, _SHIFT_END = 5, 14
+STORES_PER_TRUCK = 4
+HOMES_PER_STORE = 3
+HOMES_PER_VAN = 7
+TRUCK, VAN = 1600.0, 420.0
+SLOTS = (8 * 60, 10 * 60, 12 * 60, 14 * 60)
+SLOT_MINUTES = 150
+_COLUMNS = {
+    "delivery_id": pl.String,
+    "depot_id": pl.String,
+    "latitude": pl.Float64,
+    "longitude": pl.Float64,
+    "node_id": pl.String,
+    "quantity": pl.Float64,
+    "ready_at": pl.Datetime("us", "UTC"),
+    "due_at": pl.Datetime("us", "UTC"),
+    "service_minutes": pl.Float64,
+    "late_cost_per_minute": pl.Float64,
+    "drop_cost": pl.Float64,
+    "site_id": pl.String,
+    "rebook_cost": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A delivery as the fleet sees it; minutes are after midnight of its day.
+
+    Attributes:
+        delivery_id: Its id.
+        node: Node of the road graph.
+        store: The store that gets it, or that it belongs to.
+        home: Whether it goes to a customer's home.
+        quantity: Load (kg).
+        ready: Start of the window.
+        due: End of the window.
+        service: Minutes at the drop.
+        late_cost: Money per minute.
+        drop_cost: Money if it is not made.
+        rebook_cost: Money for agreeing on a later time ahead.
+    """
+
+    delivery_id: str
+    node: int
+    store: int
+    home: bool
+    quantity: float
+    ready: float
+    due: float
+    service: float
+    late_cost: float
+    drop_cost: float
+    rebook_cost: float | None
+
+
+@dataclass(frozen=True)
+class Driven:
+    """A stop as it was driven: arrival and km of the leg to it; minutes after midnight."""
+
+    delivery_id: str
+    vehicle_id: str
+    departed: float
+    arrived: float
+    km: float
+
+
+@dataclass(frozen=True)
+class Tour:
+    """A route as it was driven: its stops, its km in all and the minute it was back."""
+
+    stops: tuple[Driven, ...]
+    km: float
+    departed: float
+    back: float
 
 
 class Fleet:
-    """Vehicles, roads, deliveries and trips.
+    """Vehicles, deliveries and trips.
 
     Attributes:
         company: Whose fleet it is.
-        vehicle_of_store: Index of the vehicle that serves each store.
+        roads: What it drives on.
+        nearest_depot: Index of the warehouse nearest to each store.
+        vehicles: `logistics.vehicles`.
+        depot_terms: `logistics.depot_terms`.
+        lanes: `logistics.lanes`.
     """
 
     def __init__(self, company: Company, demand: Demand) -> None:
         self.company = company
-        self._demand = demand
+        self.roads = Roads(company, demand)
         self._days: list[date] = []
         self._load: list[Floats] = []
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        company = self.company
-        depots = company.sites_frame().filter(pl.col("kind") == "warehouse")
-        self._depot_location: Floats = depots.select("latitude", "longitude").to_numpy()
-        self.vehicle_ids: list[str] = []
-        self.vehicle_depot: list[int] = []
-        self.vehicle_of_store = np.zeros(len(company.store_ids), dtype=np.int64)
-        self._leg: Floats = np.zeros(len(company.store_ids))  # km from the stop before
-        self._stop = np.zeros(len(company.store_ids), dtype=np.int64)
-        for depot in range(len(company.warehouse_ids)):
-            stores = np.flatnonzero(company.store_warehouse == depot)
-            here = self._depot_location[depot]
-            angle = np.arctan2(company.store_location[stores, 0] - here[0], company.store_location[stores, 1] - here[1])
-            swept = stores[np.argsort(angle, kind="stable")]
-            for chunk in range(0, len(swept), STORES_PER_VEHICLE):
-                vehicle = len(self.vehicle_ids)
-                self.vehicle_ids.append(f"V{vehicle + 1:03d}")
-                self.vehicle_depot.append(depot)
-                left = list(swept[chunk : chunk + STORES_PER_VEHICLE])
-                at = here
-                for stop in range(len(left)):
-                    distance = [_km(at, company.store_location[s]) for s in left]
-                    store = left.pop(int(np.argmin(distance)))
-                    self.vehicle_of_store[store] = vehicle
-                    self._leg[store], self._stop[store] = min(distance) * 1.3, stop
-                    at = company.store_location[store]
+        first, junction = self.roads.first_store, self.roads.first_junction
+        to_stores = self.roads.minutes[:first, first:junction]
+        self.nearest_depot: Ints = np.argmin(to_stores, axis=0)
+        places = self.roads.location
+        away = km_between(places[first:junction, None, :], places[None, junction:, :])
+        # Homes lie at the junctions round their store.
+        self._homes: Ints = junction + np.argsort(away, axis=1, kind="stable")[:, :8]
+        self.vehicles = self._vehicles_frame()
+        self.depot_terms = self._depot_terms_frame()
+        self.lanes = self._lanes_frame()
 
     def observe(self, month: Sequence[StoreDay]) -> None:
         """Notes what arrived at each store on each day (kg)."""
@@ -85,176 +139,262 @@ class Fleet:
             due: Load that each store is to get on the as-of day (kg), shape (S,): deliveries not driven yet.
         """
         as_of = self.company.config.as_of
-        yield "logistics.vehicles", "vehicles", self._vehicles_frame()
-        nodes, segments = self._roads()
-        yield "logistics.road_nodes", "road-nodes", nodes
-        yield "logistics.road_segments", "road-segments", segments
+        yield "logistics.vehicles", "vehicles", self.vehicles
+        yield "logistics.road_nodes", "road-nodes", self.roads.nodes_frame()
+        yield "logistics.road_segments", "road-segments", self.roads.segments
+        yield "logistics.depot_terms", "depot-terms", self.depot_terms
+        yield "logistics.lanes", "lanes", self.lanes
         if not self._days:
             return
-        weather, rain = self._weather()
-        yield "logistics.weather", f"weather-{as_of}", weather
-        deliveries, trips = self._driven(rain)
-        if due is not None and (due > 0).any():
-            deliveries = pl.concat([deliveries, self._deliveries_frame([as_of], [due])])
-        yield "logistics.deliveries", f"deliveries-{as_of}", deliveries
-        yield "logistics.trips", f"trips-{as_of}", trips
+        yield "logistics.weather", f"weather-{as_of}", self.roads.weather_frame(self._days)
+        yield "logistics.weather_forecasts", f"weather-forecast-{as_of}", self.roads.forecast_frame(as_of)
+        deliveries, trips = self._history()
+        if due is not None:
+            deliveries.append(self.deliveries_frame(as_of, self.drops(as_of, due), self.nearest_depot))
+        yield "logistics.deliveries", f"deliveries-{as_of}", pl.concat(deliveries)
+        yield "logistics.trips", f"trips-{as_of}", pl.concat(trips)
+
+    # Master data -----------------------------------------------------------------------------------------------------------
 
     def _vehicles_frame(self) -> pl.DataFrame:
-        count = len(self.vehicle_ids)
-        number = np.arange(count)
+        rows = []
+        for depot, name in enumerate(self.company.warehouse_ids):
+            stores = int((self.nearest_depot == depot).sum())
+            # A vehicle more than the usual day needs, since loads swing and sourcing may shift stores.
+            trucks = 1 + -(-stores // STORES_PER_TRUCK)
+            vans = 1 + -(-stores * HOMES_PER_STORE // HOMES_PER_VAN)
+            for truck in (True,) * trucks + (False,) * vans:
+                rows.append(
+                    {
+                        "vehicle_id": f"V{len(rows) + 1:03d}",
+                        "depot_id": name,
+                        "capacity": TRUCK if truck else VAN,
+                        "fixed_cost": 70.0 if truck else 38.0,
+                        "cost_per_km": 0.68 if truck else 0.36,
+                        "cost_per_hour": 26.0 if truck else 21.0,
+                        "shift_start": "04:30" if truck else "06:30",
+                        "shift_end": "14:30" if truck else "18:00",
+                        "max_km": 420.0,
+                    }
+                )
+        return pl.DataFrame(rows)
+
+    def mean_load(self) -> Floats:
+        """Load that each store gets on a usual day (kg)."""
+        return np.asarray(self.company.base_demand @ self.company.weight_kg)
+
+    def _depot_terms_frame(self) -> pl.DataFrame:
+        load = float(self.mean_load().sum())
+        count = len(self.company.warehouse_ids)
+        rows: list[dict[str, object]] = [
+            {"site_id": plant, "capacity": None, "handling_cost": 0.0, "overflow_cost": None, "stock": None}
+            for plant in self.company.plant_ids
+        ]
+        for k, name in enumerate(self.company.warehouse_ids):
+            rows.append(
+                {
+                    "site_id": name,
+                    "capacity": round((1.8 if k % 2 else 1.05) * load / count, 1),
+                    "handling_cost": 0.03 if k % 2 else 0.06,
+                    "overflow_cost": 0.15,
+                    "stock": 0.0,
+                }
+            )
+        kinds = {"capacity": pl.Float64, "overflow_cost": pl.Float64, "stock": pl.Float64}
+        return pl.DataFrame(rows, schema_overrides=kinds)
+
+    def _lanes_frame(self) -> pl.DataFrame:
+        sites = self.company.sites_frame()
+        plants = sites.filter(pl.col("kind") == "plant").select("site_id", "latitude", "longitude")
+        houses = sites.filter(pl.col("kind") == "warehouse").select("site_id", "latitude", "longitude")
+        rows = []
+        for plant, *here in plants.iter_rows():
+            for house, *there in houses.iter_rows():
+                km = 1.25 * float(km_between(np.array(here), np.array(there)))
+                rows.append({"from_id": plant, "to_id": house, "cost_per_unit": round(0.004 + 0.0006 * km, 4)})
+        return pl.DataFrame(rows)
+
+    # Deliveries ------------------------------------------------------------------------------------------------------------
+
+    def drops(self, day: date, load: Floats) -> list[Drop]:
+        """Deliveries of a day: a drop at each store that gets something, and some homes round each store."""
+        company, seed, ordinal = self.company, self.company.config.seed, day.toordinal()
+        found = []
+        for s in np.flatnonzero(load > 0).tolist():
+            morning = 6 * 60 + 60 * int(3 * float(streams.uniform(seed, "dock slot", company.store_keys[s])[0]))
+            found.append(
+                Drop(
+                    f"D-{day:%Y%m%d}-{company.store_ids[s]}",
+                    self.roads.first_store + s,
+                    s,
+                    False,
+                    round(float(load[s]), 2),
+                    morning,
+                    morning + 120,
+                    14.0 + round(float(load[s]) / 60.0, 1),
+                    0.9,
+                    400.0,
+                    None,
+                )
+            )
+        if day.weekday() == 6:
+            return found
+        s, k = np.meshgrid(np.arange(len(company.store_ids)), np.arange(HOMES_PER_STORE + 1), indexing="ij")
+        keys = company.store_keys[s]
+        here = streams.uniform(seed, "home ordered", ordinal, keys, k) < HOMES_PER_STORE / (HOMES_PER_STORE + 1)
+        where = (streams.uniform(seed, "home place", ordinal, keys, k) * self._homes.shape[1]).astype(np.int64)
+        weight = 6.0 * np.exp(0.7 * streams.normal(seed, "home weight", ordinal, keys, k))
+        slot = (streams.uniform(seed, "home slot", ordinal, keys, k) * len(SLOTS)).astype(np.int64)
+        for a, b in zip(*np.nonzero(here), strict=True):
+            ready = float(SLOTS[slot[a, b]])
+            found.append(
+                Drop(
+                    f"H-{day:%Y%m%d}-{company.store_ids[a]}-{b + 1}",
+                    int(self._homes[a, where[a, b]]),
+                    int(a),
+                    True,
+                    round(float(weight[a, b]), 2),
+                    ready,
+                    ready + SLOT_MINUTES,
+                    6.0,
+                    0.5,
+                    90.0,
+                    2.5,
+                )
+            )
+        return found
+
+    def depot_of(self, drop: Drop, depot_of_store: Ints) -> int:
+        """Warehouse that a delivery starts from: a store's as decided, a home's the one nearest to its store."""
+        return int(self.nearest_depot[drop.store] if drop.home else depot_of_store[drop.store])
+
+    def deliveries_frame(self, day: date, drops: Sequence[Drop], depot_of_store: Ints) -> pl.DataFrame:
+        """`logistics.deliveries` of a day."""
+        opened = np.datetime64(day, "us")
+
+        def at(minutes: float) -> np.datetime64:
+            return np.datetime64(opened + np.timedelta64(round(60 * minutes), "s"))
+
+        rows = []
+        for drop in drops:
+            latitude, longitude = self.roads.location[drop.node]
+            rows.append(
+                {
+                    "delivery_id": drop.delivery_id,
+                    "depot_id": self.company.warehouse_ids[self.depot_of(drop, depot_of_store)],
+                    "latitude": float(latitude),
+                    "longitude": float(longitude),
+                    "node_id": self.roads.node_ids[drop.node],
+                    "quantity": drop.quantity,
+                    "service_minutes": drop.service,
+                    "late_cost_per_minute": drop.late_cost,
+                    "drop_cost": drop.drop_cost,
+                    "site_id": None if drop.home else self.company.store_ids[drop.store],
+                    "rebook_cost": drop.rebook_cost,
+                }
+            )
+        stamps = {
+            "ready_at": utc(np.array([at(d.ready) for d in drops], dtype="datetime64[us]")),
+            "due_at": utc(np.array([at(d.due) for d in drops], dtype="datetime64[us]")),
+        }
+        frame = pl.DataFrame(rows, schema={k: v for k, v in _COLUMNS.items() if k not in stamps})
+        return frame.with_columns(**stamps).select(list(_COLUMNS))
+
+    # Driving ---------------------------------------------------------------------------------------------------------------
+
+    def drive(
+        self,
+        day: date,
+        routes: Sequence[tuple[str, int, float, Sequence[Drop]]],
+        rain: Floats | None = None,
+    ) -> list[Tour]:
+        """Drives routes (vehicle, node of its depot, minute it leaves, drops in order) in the traffic of the day."""
+        roads = self.roads
+        wet = roads.rain([day])[0] if rain is None else rain
+        legs = [
+            (a, b)
+            for _, depot, _, drops in routes
+            for a, b in zip([depot, *(d.node for d in drops)], [*(d.node for d in drops), depot], strict=True)
+        ]
+        if not legs:
+            return []
+        start, end = np.array(legs).T
+        slow = iter(roads.slowness(day, start, end).tolist())
+        tours = []
+        for vehicle, depot, leaves, drops in routes:
+            clock, at, km, stops = float(leaves), depot, 0.0, []
+            for drop in drops:
+                clock += roads.on_the_way(wet, clock, at, drop.node, next(slow))
+                leg = float(roads.km[at, drop.node])
+                stops.append(Driven(drop.delivery_id, vehicle, float(leaves), clock, leg))
+                clock, at, km = max(clock, drop.ready) + drop.service, drop.node, km + leg
+            clock += roads.on_the_way(wet, clock, at, depot, next(slow))
+            tours.append(Tour(tuple(stops), km + float(roads.km[at, depot]), float(leaves), clock))
+        return tours
+
+    def fixed_tours(self, drops: Sequence[Drop]) -> list[tuple[str, int, float, list[Drop]]]:
+        """The company's own tours: stores by angle in fours, homes by slot and angle; each leaves in time for its first stop."""
+        routes = []
+        for depot, name in enumerate(self.company.warehouse_ids):
+            mine = [d for d in drops if self.depot_of(d, self.nearest_depot) == depot]
+            here = self.roads.location[depot]
+            cars = self.vehicles.filter(pl.col("depot_id") == name)
+            trucks = cars.filter(pl.col("capacity") == TRUCK)["vehicle_id"].to_list()
+            vans = cars.filter(pl.col("capacity") == VAN)["vehicle_id"].to_list()
+
+            def angle(drop: Drop, here: Floats = here) -> float:
+                place = self.roads.location[drop.node]
+                return float(np.arctan2(place[0] - here[0], place[1] - here[1]))
+
+            stores = sorted((d for d in mine if not d.home), key=lambda d: (angle(d), d.delivery_id))
+            homes = sorted((d for d in mine if d.home), key=angle)
+            for group, fleet, opens in ((stores, trucks, 4.5 * 60), (homes, vans, 6.5 * 60)):
+                chunks = _chunks(group, len(fleet), TRUCK if fleet is trucks else VAN)
+                for vehicle, chunk in zip(fleet, chunks, strict=False):
+                    tour = sorted(chunk, key=lambda d: (d.due, angle(d), d.delivery_id))
+                    leaves = max(opens, tour[0].ready - float(self.roads.minutes[depot, tour[0].node]))
+                    routes.append((vehicle, depot, leaves, tour))
+        return routes
+
+    def trips_frame(self, day: date, tours: Sequence[Tour], promised: Mapping[str, float]) -> pl.DataFrame:
+        """`logistics.trips` of a day; `promised` is the minute by which each delivery was promised."""
+        opened = np.datetime64(day, "us")
+        driven = [stop for tour in tours for stop in tour.stops]
+
+        def stamps(minutes: Sequence[float]) -> pl.Series:
+            return utc(opened + np.round(60 * np.array(minutes, dtype=float)).astype("timedelta64[s]"))
+
         return pl.DataFrame(
             {
-                "vehicle_id": self.vehicle_ids,
-                "depot_id": [self.company.warehouse_ids[d] for d in self.vehicle_depot],
-                "capacity": np.where(number % 3 == 0, 3500.0, 1800.0),
-                "fixed_cost": np.where(number % 3 == 0, 95.0, 65.0),
-                "cost_per_km": np.where(number % 3 == 0, 0.72, 0.48),
-                "cost_per_hour": [24.0] * count,
-                "shift_start": [f"{_SHIFT_START:02d}:00"] * count,
-                "shift_end": [f"{_SHIFT_END:02d}:00"] * count,
-                "max_km": [420.0] * count,
+                "delivery_id": pl.Series([d.delivery_id for d in driven], dtype=pl.String),
+                "vehicle_id": pl.Series([d.vehicle_id for d in driven], dtype=pl.String),
+                "departed_at": stamps([d.departed for d in driven]),
+                "promised_at": stamps([promised[d.delivery_id] for d in driven]),
+                "arrived_at": stamps([d.arrived for d in driven]),
+                "km": pl.Series([round(d.km, 3) for d in driven], dtype=pl.Float64),
+                "stop": pl.Series([k + 1 for tour in tours for k in range(len(tour.stops))], dtype=pl.Int64),
             }
         )
 
-    def _roads(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """A road graph through depots, stores and junctions: each place is joined to its nearest ones, both ways."""
-        company, seed = self.company, self.company.config.seed
-        count = JUNCTIONS_PER_STORE * len(company.store_ids)
-        number = np.arange(count)
-        centre = np.array([[latitude, longitude] for _, latitude, longitude in REGIONS])
-        spread = np.stack(
-            [streams.normal(seed, "junction north", number), streams.normal(seed, "junction east", number)], axis=1
-        )
-        junctions = np.round(centre.mean(axis=0) + spread * np.array([0.2, 0.33]), 5)
-        places = np.concatenate([self._depot_location, company.store_location, junctions])
-        ids = [f"N-{name}" for name in (*company.warehouse_ids, *company.store_ids)] + [f"N{i + 1:05d}" for i in number]
-        nodes = pl.DataFrame({"node_id": ids, "latitude": places[:, 0], "longitude": places[:, 1]})
-        distance = _km(places[:, None, :], places[None, :, :])
-        np.fill_diagonal(distance, np.inf)
-        near = np.argsort(distance, axis=1, kind="stable")[:, :NEIGHBOURS]
-        pairs = {(i, int(j)) for i in range(len(ids)) for j in near[i]}
-        # A chain from west to east keeps the graph in one piece.
-        chain = np.argsort(places[:, 1], kind="stable")
-        pairs |= {(int(a), int(b)) for a, b in pairwise(chain)}
-        both = sorted(pairs | {(j, i) for i, j in pairs})
-        start, end = np.array(both).T
-        km = np.round(np.maximum(distance[start, end] * 1.2, 0.05), 3)
-        fast = 40.0 + 30.0 * streams.uniform(seed, "road speed", np.minimum(start, end), np.maximum(start, end))
-        segments = pl.DataFrame(
-            {
-                "from_node": pl.Series(ids).gather(start),
-                "to_node": pl.Series(ids).gather(end),
-                "km": km,
-                "minutes": np.round(60.0 * km / fast, 2),
-            }
-        )
-        return nodes, segments
-
-    def _weather(self) -> tuple[pl.DataFrame, Floats]:
-        """Weather by region, some readings a day, and the morning's rain, shape (days, regions)."""
-        seed = self.company.config.seed
-        regions, count = len(REGIONS), len(self._days)
-        anomaly = np.stack([self._demand.temperature(day) for day in self._days])
-        normal = np.stack([self._demand.normal_temperature(day) for day in self._days])
-        ordinal = np.array([day.toordinal() for day in self._days])[:, None, None]
-        step, region = np.arange(WEATHER_STEPS)[None, :, None], np.arange(regions)[None, None, :]
-        swing = np.array([-4.0, -1.0, 4.0, 1.0])[None, :, None]
-        temperature = (normal + anomaly)[:, None, :] + swing
-        wet = streams.uniform(seed, "wet", ordinal, step, region)
-        rain = np.where(wet < 0.22, 6.0 * (-np.log(wet / 0.22)), 0.0)
-        wind = 12.0 * np.exp(0.5 * streams.normal(seed, "wind", ordinal, step, region))
-        stamps = np.array(self._days, dtype="datetime64[us]")[:, None] + (
-            np.arange(WEATHER_STEPS) * (24 // WEATHER_STEPS)
-        ).astype("timedelta64[h]")
-        frame = pl.DataFrame(
-            {
-                "region": [name for name, _, _ in REGIONS] * (count * WEATHER_STEPS),
-                "valid_at": _utc(np.repeat(stamps.ravel(), regions)),
-                "temperature": np.round(temperature, 1).ravel(),
-                "wind": np.round(wind, 1).ravel(),
-                "rain": np.round(rain, 2).ravel(),
-                "visibility": np.round(np.clip(20.0 - 2.0 * rain, 1.0, None), 1).ravel(),
-            }
-        )
-        return frame, rain[:, 1, :]
-
-    def _deliveries_frame(self, days: Sequence[date], loads: Sequence[Floats]) -> pl.DataFrame:
-        company = self.company
-        load = np.stack(loads)
-        offset, store = np.nonzero(load > 0)
-        opened = np.array(days, dtype="datetime64[us]")[offset]
-        location = company.store_location[store]
-        return pl.DataFrame(
-            {
-                "delivery_id": [
-                    f"D-{days[o]:%Y%m%d}-{company.store_ids[s]}"
-                    for o, s in zip(offset.tolist(), store.tolist(), strict=True)
-                ],
-                "depot_id": pl.Series(company.warehouse_ids).gather(company.store_warehouse[store]),
-                "latitude": location[:, 0],
-                "longitude": location[:, 1],
-                "node_id": pl.Series([f"N-{name}" for name in company.store_ids]).gather(store),
-                "quantity": np.round(load[offset, store], 2),
-                "ready_at": _utc(opened + np.timedelta64(5, "h")),
-                "due_at": _utc(opened + (7 * 60 + 60 * self._stop[store]).astype("timedelta64[m]")),
-                "service_minutes": [SERVICE_MINUTES] * len(store),
-                "late_cost_per_minute": [0.5] * len(store),
-                "drop_cost": [250.0] * len(store),
-            }
-        )
-
-    def _driven(self, rain: Floats) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Deliveries of the logged days and how each was driven: slower in rain and on Mondays, sometimes unlucky."""
-        company, seed = self.company, self.company.config.seed
-        deliveries = self._deliveries_frame(self._days, self._load)
-        load = np.stack(self._load)
-        ordinal = np.array([day.toordinal() for day in self._days])
-        weekday = (ordinal + 6) % 7
-        wet = rain[:, company.store_region]
-        luck = np.exp(0.18 * streams.normal(seed, "traffic", ordinal[:, None], company.store_keys[None, :]))
-        jam = np.where(streams.uniform(seed, "jam", ordinal[:, None], company.store_keys[None, :]) < 0.04, 1.8, 1.0)
-        slow = luck * jam * (1.0 + 0.04 * wet) * np.where(weekday == 0, 1.15, 1.0)[:, None]
-        planned = 60.0 * self._leg / 48.0
-        drive = planned[None, :] * slow * (load > 0)
-        # Along its round, a stop waits for the stops before it.
-        minutes = np.zeros_like(drive)
-        for vehicle in range(len(self.vehicle_ids)):
-            stores = np.flatnonzero(self.vehicle_of_store == vehicle)
-            stores = stores[np.argsort(self._stop[stores])]
-            clock = np.zeros(len(ordinal))
-            for stop in stores:
-                clock = clock + drive[:, stop]
-                minutes[:, stop] = clock
-                clock = clock + SERVICE_MINUTES * (load[:, stop] > 0)
-        offset, store = np.nonzero(load > 0)
-        departed = np.array(self._days, dtype="datetime64[us]")[offset] + np.timedelta64(5 * 60 + 30, "m")
-        seconds = np.round(60.0 * minutes[offset, store]).astype("timedelta64[s]")
-        promised = departed + np.round(60 * (planned + (SERVICE_MINUTES + planned) * self._stop)[store] * 1.1).astype(
-            "timedelta64[s]"
-        )
-        trips = pl.DataFrame(
-            {
-                "delivery_id": deliveries["delivery_id"],
-                "vehicle_id": pl.Series(self.vehicle_ids).gather(self.vehicle_of_store[store]),
-                "departed_at": _utc(departed),
-                "promised_at": _utc(promised),
-                "arrived_at": _utc(departed + seconds),
-                "km": np.round(self._leg[store], 2),
-                "stop": self._stop[store] + 1,
-                "planned_minutes": np.round(planned[store], 1),
-                "rain_at_departure": np.round(wet[offset, store], 2),
-            }
-        )
+    def _history(self) -> tuple[list[pl.DataFrame], list[pl.DataFrame]]:
+        deliveries, trips = [], []
+        rain = self.roads.rain(self._days)
+        for k, day in enumerate(self._days):
+            drops = self.drops(day, self._load[k])
+            deliveries.append(self.deliveries_frame(day, drops, self.nearest_depot))
+            tours = self.drive(day, self.fixed_tours(drops), rain[k])
+            trips.append(self.trips_frame(day, tours, {d.delivery_id: d.due for d in drops}))
         return deliveries, trips
 
 
-def _km(a: Floats, b: Floats) -> Floats:
-    """Great-circle distance between points (latitude, longitude in degrees), by the flat approximation for a region."""
-    mean = np.radians((a[..., 0] + b[..., 0]) / 2.0)
-    north = (a[..., 0] - b[..., 0]) * 111.2
-    east = (a[..., 1] - b[..., 1]) * 111.2 * np.cos(mean)
-    return np.asarray(np.hypot(north, east))
-
-
-def _utc(stamps: np.ndarray) -> pl.Series:
-    return pl.Series(stamps.astype("datetime64[us]"), dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")
+def _chunks(group: list[Drop], count: int, capacity: float) -> list[list[Drop]]:
+    """At most `count` runs of about equal length; the load of a run keeps to the capacity, what is left over waits."""
+    size = max(1, -(-len(group) // max(count, 1)))
+    chunks: list[list[Drop]] = []
+    for drop in group:
+        room = chunks and len(chunks[-1]) < size and sum(d.quantity for d in chunks[-1]) + drop.quantity <= capacity
+        if room:
+            chunks[-1].append(drop)
+        else:
+            chunks.append([drop])
+    return chunks[:count]

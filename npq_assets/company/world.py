@@ -77,7 +77,7 @@ class Company:
         self.store_ids = [f"S{i + 1:03d}" for i in range(config.n_stores)]
         self.product_ids = [f"P{i + 1:0{width}d}" for i in range(config.n_products)]
         self.plant_ids = [f"PL{i + 1:02d}" for i in range(max(1, config.n_products // 200))]
-        self.warehouse_ids = [f"W{i + 1:02d}" for i in range(max(1, round(config.n_stores / 12)))]
+        self.warehouse_ids = [f"W{i + 1:02d}" for i in range(max(2, round(config.n_stores / 12)))]
         self.store_keys = streams.name_keys(self.store_ids)
         # Keys of products do not depend on the width of the number.
         self.product_keys = streams.name_keys(f"product {i}" for i in range(config.n_products))

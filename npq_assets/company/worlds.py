@@ -80,7 +80,8 @@ WorldMaker = Callable[[Beginning], World]
 
 def world_makers() -> dict[str, tuple[WorldMaker, ...]]:
     """What makes the worlds of each system that can be simulated, in the order in which they live a day."""
+    from npq_assets.company.logistics_world import LogisticsWorld
     from npq_assets.company.offer_world import OfferWorld
     from npq_assets.company.retail_world import RetailWorld
 
-    return {"retail": (RetailWorld, OfferWorld)}
+    return {"retail": (RetailWorld, OfferWorld), "logistics": (LogisticsWorld,)}

@@ -41,6 +41,14 @@ TABLES = (
             optional("late_cost_per_minute", Kind.NUMBER, "Cost of lateness (money per minute).", low=0),
             optional("drop_cost", Kind.NUMBER, "Cost of not delivering (money); must be delivered if empty.", low=0),
             optional("customer_id", Kind.ID, "Who gets it.", personal=True),
+            optional("site_id", Kind.ID, "Site of the company that gets it, if one does.", **_SITE),
+            optional("ordered_at", Kind.TIMESTAMP, "When it became known; empty: before the day of its window opened."),
+            optional(
+                "rebook_cost",
+                Kind.NUMBER,
+                "Cost of agreeing on a later time ahead (money); empty: not possible.",
+                low=0,
+            ),
         ),
         time_column="ready_at",
         any_of=(("latitude", "node_id"),),
@@ -64,6 +72,46 @@ TABLES = (
             key("to_node", "Where it ends.", references="logistics.road_nodes"),
             required("km", Kind.NUMBER, "Length (km).", low=0),
             required("minutes", Kind.NUMBER, "Usual driving time (minutes).", low=0),
+        ),
+    ),
+    Table(
+        "logistics",
+        "road_closures",
+        "A road that is closed or slow for a time.",
+        (
+            key("from_node", "Where the segment starts.", references="logistics.road_nodes"),
+            key("to_node", "Where it ends.", references="logistics.road_nodes"),
+            key("closed_from", "From when.", Kind.TIMESTAMP),
+            optional("closed_until", Kind.TIMESTAMP, "Until when; empty: until further notice."),
+            optional("factor", Kind.NUMBER, "Driving time is this many times the usual; empty: closed.", low=0),
+        ),
+        time_column="closed_from",
+    ),
+    Table(
+        "logistics",
+        "depot_terms",
+        "What a plant or warehouse can hand out and what that costs.",
+        (
+            key("site_id", "The plant or warehouse.", **_SITE),
+            optional(
+                "capacity", Kind.NUMBER, "Load it can hand out a day, in the deliveries' unit; empty: no limit.", low=0
+            ),
+            optional("handling_cost", Kind.NUMBER, "Cost of handing out a unit (money).", low=0),
+            optional(
+                "overflow_cost", Kind.NUMBER, "Cost of a unit above the capacity (money); empty: not possible.", low=0
+            ),
+            optional("stock", Kind.NUMBER, "Units that it has or makes a day; empty: as many as wanted.", low=0),
+        ),
+    ),
+    Table(
+        "logistics",
+        "lanes",
+        "A way by which goods go from a plant or warehouse to a warehouse or store, with its price.",
+        (
+            key("from_id", "Site that sends.", **_SITE),
+            key("to_id", "Site that gets.", **_SITE),
+            required("cost_per_unit", Kind.NUMBER, "Cost of carrying a unit (money).", low=0),
+            optional("capacity", Kind.NUMBER, "Units a day at most.", low=0),
         ),
     ),
     Table(
@@ -105,5 +153,20 @@ TABLES = (
             optional("visibility", Kind.NUMBER, "Visibility (km).", low=0),
         ),
         time_column="valid_at",
+    ),
+    Table(
+        "logistics",
+        "weather_forecasts",
+        "Weather of a region as it was foreseen.",
+        (
+            key("region", "The region.", Kind.TEXT),
+            key("valid_at", "For when.", Kind.TIMESTAMP),
+            key("issued_at", "When it was foreseen.", Kind.TIMESTAMP),
+            optional("temperature", Kind.NUMBER, "Air temperature (degrees Celsius).", low=-90, high=70),
+            optional("wind", Kind.NUMBER, "Wind speed (km per hour).", low=0),
+            optional("rain", Kind.NUMBER, "Rain (mm per hour).", low=0),
+            optional("visibility", Kind.NUMBER, "Visibility (km).", low=0),
+        ),
+        time_column="issued_at",
     ),
 )

@@ -1,23 +1,32 @@
-"""Smart logistics: from roads, vehicles and drops to routes, risks and deliveries.
+"""Smart logistics: from roads, vehicles and drops to sourcing, routes, risks and deliveries.
 
-So far its tables are taken in and described (`dbt_project/models/*/logistics`); it decides nothing yet.
+The way: `inputs` (what was known when) > `traffic` (how slow) > `plan` (routes, risks, warnings, sourcing) > `checks` > `assets`
+(Dagster); then `outcome` (tracking, what it did cost).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 
-def system_assets() -> list[dg.AssetsDefinition]:
+def system_assets() -> list[Any]:
     """The system's own assets behind its marts."""
-    return []
+    from npq_assets.logistics.assets import dispatch, logistics_decisions, route_plan, routes_outbox, tracking, traffic
+
+    return [traffic, route_plan, logistics_decisions, dispatch, tracking, routes_outbox]
 
 
 def system_checks() -> list[dg.AssetChecksDefinition]:
     """The checks of those assets."""
-    return []
+    from npq_assets.logistics.assets import route_plan_checks
+
+    return [route_plan_checks]
 
 
 def system_decisions() -> list[dg.AssetKey]:
     """Keys of its decision tables, which the ledger accounts for."""
-    return []
+    from npq_assets.logistics.assets import DECISION_KEYS
+
+    return list(DECISION_KEYS.values())

@@ -42,6 +42,8 @@ def report_asset(parents: list[dg.AssetKey]) -> dg.AssetsDefinition:
 def gather(home: Home, day: date) -> ReportData:
     """Reads what a day's page shows; see `report.ReportData`."""
     from npq_assets.ingestion import balances
+    from npq_assets.logistics import output as logistics
+    from npq_assets.logistics import showing as logistics_showing
     from npq_assets.retail.judging import read_judgements
     from npq_assets.retail.output import load_plan, load_skipped, read_summary
     from npq_assets.retail.showing import decisions_shown, fans, limits_shown, relaxation_shown
@@ -49,18 +51,34 @@ def gather(home: Home, day: date) -> ReportData:
     plan = load_plan(home, day)
     facts = plan[1] if plan else {}
     orders = plan[0] if plan else None
+    driven = logistics.load_plan(home, day)
     return ReportData(
         as_of=day,
         company=home.root.name.lstrip(".") or "home",
         period=str(facts.get("period", "day")),
         currency=home.settings.currency,
         summary=read_summary(home, day),
-        decisions=decisions_shown(orders),
+        decisions=_together(decisions_shown(orders), logistics_showing.decisions_shown(driven[0] if driven else None)),
         fans=fans(home, day, orders, _FANS, _PAST[str(facts.get("period", "day"))]),
-        limits=limits_shown(home, day) if plan else pl.DataFrame(),
-        relaxation=relaxation_shown(home, day) if plan else [],
+        limits=_together(
+            limits_shown(home, day) if plan else pl.DataFrame(),
+            logistics_showing.limits_shown(driven[0]) if driven else pl.DataFrame(),
+        ),
+        relaxation=[
+            *(relaxation_shown(home, day) if plan else []),
+            *(str(line) for line in (driven[1]["relaxation"] if driven else [])),
+        ],
+        picture=logistics.load_picture(home, day) if driven else "",
+        picture_text=logistics_showing.facts_shown(driven[1]) if driven else [],
         quality=_quality(balances(home)),
-        skipped=[str(line) for line in facts.get("skipped", []) or [load_skipped(home, day)] if line],
+        skipped=[
+            str(line)
+            for line in [
+                *(facts.get("skipped", []) or [load_skipped(home, day)]),
+                *(driven[1]["skipped"] if driven else [logistics.load_skipped(home, day)]),
+            ]
+            if line
+        ],
         history=_mart(home, "decision_costs", "decided_at", day),
         accuracy=_mart(home, "forecast_accuracy", "as_of", day),
         value_added=_mart(home, "forecast_value_added", "as_of", day),
@@ -77,6 +95,16 @@ def gather(home: Home, day: date) -> ReportData:
             if key in facts
         },
     )
+
+
+def _together(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
+    """Rows of two systems in one table; columns that hold different types become text."""
+    if not first.width or not second.width:
+        return first if first.width else second
+    if first.schema != second.schema:
+        mixed = [name for name in first.columns if first.schema[name] != second.schema.get(name)]
+        first, second = (frame.with_columns(pl.col(mixed).cast(pl.String)) for frame in (first, second))
+    return pl.concat([first, second.select(first.columns)])
 
 
 def _quality(found: object) -> pl.DataFrame:

@@ -56,6 +56,8 @@ class ReportData:
         value_added: as_of, overridden, forecasts, naive_wape, engine_wape, planner_wape, settled, credit of earlier forecasts.
         judgements: as_of, champion_role, challenger_role, champion_loss, challenger_loss, low, high, reason.
         trace: Input snapshot, model version and the like.
+        picture: Map of the day's routes as SVG; empty if there are none.
+        picture_text: Lines under the map.
     """
 
     as_of: date
@@ -74,6 +76,8 @@ class ReportData:
     value_added: pl.DataFrame = field(default_factory=pl.DataFrame)
     judgements: pl.DataFrame = field(default_factory=pl.DataFrame)
     trace: Mapping[str, str] = field(default_factory=dict)
+    picture: str = ""
+    picture_text: Sequence[str] = ()
 
 
 @lru_cache(maxsize=1)
@@ -110,6 +114,7 @@ def build_report(data: ReportData) -> str:
             value_added=data.value_added.to_dicts(),
             judgements=data.judgements.fill_nan(None).to_dicts(),
             rows=Markup(_json(data.decisions)),
+            picture=Markup(data.picture),
             chart_style=Markup(STYLE),
         )
     )

@@ -11,6 +11,9 @@ _NAMES = {
     "replenishment_orders": "orders for stores",
     "offers_sent": "offers to customers",
     "service_staffing": "staff of the service desk",
+    "routes": "deliveries on routes",
+    "alerts": "warnings acted on",
+    "sourcing": "sources of sites",
 }
 
 

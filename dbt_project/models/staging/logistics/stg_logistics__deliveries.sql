@@ -19,6 +19,9 @@ final as (
         cast(late_cost_per_minute as double) as late_cost_per_minute,
         cast(drop_cost as double) as drop_cost,
         cast(customer_id as varchar) as customer_id,
+        cast(site_id as varchar) as site_id,
+        cast(ordered_at as timestamp with time zone) as ordered_at,
+        cast(rebook_cost as double) as rebook_cost,
         source_file,
         source_line
     from source

@@ -1,0 +1,11 @@
+with final as (
+    select
+        from_node,
+        to_node,
+        closed_from,
+        closed_until,
+        factor
+    from {{ ref('stg_logistics__road_closures') }}
+)
+
+select * from final

@@ -1,0 +1,541 @@
+"""From deliveries, roads and traffic to routes with a price: planned with the quantile of traffic that pays.
+
+Thin: the problems and their solutions are `npq_assets.optimization.{routing,network_flow}`; this file fills them in, prices
+every plan on the same scenarios of traffic, and explains it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from npq_assets.evaluation.ledger import decision_id
+from npq_assets.logistics.inputs import LogisticsInputs
+from npq_assets.logistics.traffic import LEVELS, Traffic, hours_of_day, with_day
+from npq_assets.optimization import network_flow
+from npq_assets.optimization.routing import (
+    Outcome,
+    Params,
+    RouteCost,
+    Routes,
+    RoutingProblem,
+    clock_text,
+    evaluate,
+    explanations,
+    lower_bound,
+    routes_of,
+    savings_routes,
+    schedule,
+    solve,
+    timetable,
+    with_minutes,
+)
+
+Array = NDArray[np.float64]
+QUANTILES = (0.5, 0.75, 0.9)
+"""Quantiles of traffic that are tried to plan with; the one whose routes are expected to cost least is taken."""
+SCENARIOS = 200
+_LEAD_MINUTES = 60.0
+_WORTH_TELLING = 0.25
+
+
+@dataclass(frozen=True)
+class RoutePlan:
+    """Routes of a day with what they are expected to cost.
+
+    Attributes:
+        routes: One row a delivery on a route: the columns of the decision table and lower_bound, late_probability.
+        dropped: One row a delivery that is not made: the columns of the decision table and lower_bound.
+        risks: The columns of the decision table.
+        alerts: The columns of the decision table.
+        sourcing: The columns of the decision table and lower_bound.
+        worth: What limits of sourcing are worth; see `network_flow.WORTH`.
+        quantiles: Expected cost by quantile tried: quantile, factor, expected_cost, driving, late.
+        tours: One row a route: vehicle_id, departs, returns, stops, km, load, capacity, expected_cost.
+        relaxation: What could not be kept, in words.
+        facts: Everything about the plan that is one number or word.
+    """
+
+    routes: pl.DataFrame
+    dropped: pl.DataFrame
+    risks: pl.DataFrame
+    alerts: pl.DataFrame
+    sourcing: pl.DataFrame
+    worth: pl.DataFrame
+    quantiles: pl.DataFrame
+    tours: pl.DataFrame
+    relaxation: list[str]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
+    """Plans the day's routes, their risks and warnings, and the sourcing of the week."""
+    problem = inputs.problem()
+    grid = hours_of_day(inputs)
+    by_level = traffic.quantiles(grid).mean(axis=0)
+    mean_factor = traffic.mean(grid)
+    # The careful planner plans with the time that legs took on average, and does not know what the day will bring.
+    usual = float(inputs.legs["ratio"].mean()) if inputs.legs.height else 1.1  # type: ignore[arg-type]
+    naive_problem = with_minutes(problem, inputs.minutes * usual)
+    naive_routes = savings_routes(naive_problem)
+    naive = _expected(inputs, traffic, naive_problem, naive_routes)
+    tried: list[tuple[float, float, Routes, RoutingProblem, Outcome]] = []
+    start: Routes | None = naive_routes
+    params = Params(
+        seconds=inputs.settings.solver_seconds,
+        iterations=_iterations(inputs),
+        seed=inputs.settings.seed,
+        bound=False,
+        explain=0,
+    )
+    for quantile in QUANTILES:
+        factor = float(np.interp(quantile, LEVELS, by_level))
+        slowed = with_minutes(problem, inputs.minutes * factor)
+        routes = routes_of(slowed, solve(slowed, params, start).plan)
+        start = routes
+        tried.append((quantile, factor, routes, slowed, _expected(inputs, traffic, slowed, routes)))
+    quantile, factor, routes, slowed, outcome = min(tried, key=lambda t: (round(t[4].total, 6), t[0]))
+    bound = min(lower_bound(problem, inputs.minutes * float(mean_factor.min())), outcome.total)
+    words = explanations(slowed, routes, Params(iterations=_iterations(inputs), seed=inputs.settings.seed, explain=3))
+    alerts, after = _alerts(inputs, slowed, routes, outcome, words)
+    sourcing, worth, flow_facts = _sourcing(inputs)
+    served, dropped = _decisions(inputs, slowed, routes, outcome, after, naive, naive_routes, bound, words)
+    risks = _risks(inputs, outcome)
+    table = pl.DataFrame(
+        [
+            {
+                "quantile": q,
+                "factor": f,
+                "expected_cost": o.total,
+                "driving": float(o.driving.mean(axis=1).sum()),
+                "late": float(o.late.mean(axis=1).sum()),
+                "dropped": float(o.dropped.sum()),
+            }
+            for q, f, _, _, o in tried
+        ]
+    )
+    facts = {
+        "as_of": inputs.as_of.isoformat(),
+        "deliveries": inputs.deliveries.height,
+        "routes": len(routes),
+        "dropped": dropped.height,
+        "quantile": quantile,
+        "factor": factor,
+        "expected_cost": float(
+            served["expected_cost"].sum() + dropped["expected_cost"].sum() + alerts["action_cost"].sum()
+        ),
+        "naive_cost": naive.total,
+        "lower_bound": float(min(bound, served["expected_cost"].sum() + dropped["expected_cost"].sum())),
+        "expected late cost": float(outcome.late.mean(axis=1).sum()),
+        "naive late cost": float(naive.late.mean(axis=1).sum()),
+        "status": "relaxed" if dropped.height else "feasible",
+        "solver": "PyVRP; bound by HiGHS",
+        "model_version": traffic.version,
+        "model_trained_as_of": traffic.trained_as_of.isoformat(),
+        "input_snapshot": inputs.snapshot,
+        "ways": inputs.ways,
+        "skipped": list(inputs.skipped),
+        **flow_facts,
+    }
+    facts["gap"] = (facts["expected_cost"] - facts["lower_bound"]) / max(facts["expected_cost"], 1e-9)
+    return RoutePlan(
+        served,
+        dropped,
+        risks,
+        alerts,
+        sourcing,
+        worth,
+        table,
+        _tours(slowed, routes, outcome),
+        words["message"].to_list(),
+        facts,
+    )
+
+
+def _iterations(inputs: LogisticsInputs) -> int:
+    """Work of one search: repeatable, and a second or two on a usual day."""
+    largest = int(inputs.deliveries["depot_id"].value_counts()["count"].max() or 0)  # type: ignore[arg-type]
+    return int(np.clip(20 * largest, 300, 20_000))
+
+
+def leg_frame(
+    inputs: LogisticsInputs, problem: RoutingProblem, routes: Routes
+) -> tuple[pl.DataFrame, dict[int, list[int]]]:
+    """Legs of routes (the way home last) as the traffic model sees them, and the rows of each vehicle."""
+    rows: list[dict[str, Any]] = []
+    where: dict[int, list[int]] = {}
+    region, place = inputs.deliveries["region"].to_list(), inputs.deliveries["place"].to_list()
+    for vehicle, visits in routes.items():
+        start, _, begins, back = timetable(problem, vehicle, visits)
+        depot = int(problem.vehicles["depot"][vehicle])
+        name = inputs.vehicles["depot_id"][vehicle]
+        clock, at = start, depot
+        where[vehicle] = []
+        for k, stop in enumerate([*visits, None]):
+            to = depot if stop is None else place[stop]
+            where[vehicle].append(len(rows))
+            rows.append(
+                {
+                    "depot_id": name,
+                    "region": region[stop if stop is not None else visits[-1]],
+                    "hour": (clock / 60.0) % 24.0,
+                    "usual": float(inputs.minutes[at, to]),
+                }
+            )
+            if stop is not None:
+                clock, at = begins[k] + float(problem.stops["service"][stop]), to
+    schema = {"depot_id": pl.String, "region": pl.String, "hour": pl.Float64, "usual": pl.Float64}
+    return with_day(inputs, pl.DataFrame(rows, schema=schema)), where
+
+
+def _expected(inputs: LogisticsInputs, traffic: Traffic, problem: RoutingProblem, routes: Routes) -> Outcome:
+    """Routes driven as planned through the day's scenarios of traffic, the same for every plan."""
+    legs, where = leg_frame(inputs, problem, routes)
+    if legs.is_empty():
+        return evaluate(problem, routes, inputs.minutes)
+    drawn = traffic.draw(legs, SCENARIOS, inputs.settings.seed + inputs.as_of.toordinal())
+    return evaluate(problem, routes, inputs.minutes, {vehicle: drawn[rows] for vehicle, rows in where.items()})
+
+
+def _moment(inputs: LogisticsInputs, minutes: float) -> datetime:
+    return inputs.opened + timedelta(seconds=round(60.0 * float(minutes)))
+
+
+# Risks and warnings --------------------------------------------------------------------------------------------------------
+
+
+def _risks(inputs: LogisticsInputs, outcome: Outcome) -> pl.DataFrame:
+    rows = []
+    due = inputs.deliveries["due"].to_numpy()
+    for s, name in enumerate(inputs.deliveries["delivery_id"].to_list()):
+        arrival = outcome.arrival[s]
+        if np.isnan(arrival).any():
+            continue
+        low, middle, high = np.quantile(arrival, [0.1, 0.5, 0.9])
+        rows.append(
+            {
+                "delivery_id": name,
+                "eta_q10": _moment(inputs, low),
+                "eta_q50": _moment(inputs, middle),
+                "eta_q90": _moment(inputs, high),
+                "late_probability": float((arrival > due[s]).mean()),
+                "expected_late_cost": float(outcome.late[s].mean()),
+                "decision_id": decision_id(inputs.as_of, "logistics", "delivery_risks", (name,), inputs.snapshot),
+                "as_of": inputs.as_of,
+                "input_snapshot": inputs.snapshot,
+            }
+        )
+    stamp = pl.Datetime("us", "UTC")
+    return pl.DataFrame(
+        rows,
+        schema={
+            "delivery_id": pl.String, "eta_q10": stamp, "eta_q50": stamp, "eta_q90": stamp, "late_probability": pl.Float64,
+            "expected_late_cost": pl.Float64, "decision_id": pl.String, "as_of": pl.Date, "input_snapshot": pl.String,
+        },
+    )  # fmt: skip
+
+
+_ALERTS: dict[str, Any] = {
+    "alert_id": pl.String,
+    "kind": pl.String,
+    "subject": pl.String,
+    "money_at_risk": pl.Float64,
+    "action": pl.String,
+    "act_before": pl.Datetime("us", "UTC"),
+    "agreed_until": pl.Datetime("us", "UTC"),
+    "action_cost": pl.Float64,
+    "expected_saving": pl.Float64,
+    "decision_id": pl.String,
+    "as_of": pl.Date,
+    "input_snapshot": pl.String,
+}
+
+
+def _alerts(
+    inputs: LogisticsInputs, problem: RoutingProblem, routes: Routes, outcome: Outcome, words: pl.DataFrame
+) -> tuple[pl.DataFrame, Array]:
+    """Warnings ranked by money, and the late cost of each stop once those that pay are acted on (n).
+
+    Agreeing on a later time costs what the delivery's `rebook_cost` says and moves its window's end to the arrival that all but
+    one in twenty scenarios keep; it is advised where it is expected to cost less than the lateness it avoids.
+    """
+    late = outcome.late.mean(axis=1)
+    after = late.copy()
+    rows: list[dict[str, Any]] = []
+    deliveries = inputs.deliveries
+    departs = {s: timetable(problem, v, r)[0] for v, r in routes.items() for s in r}
+
+    def add(kind: str, subject: str, risk: float, action: str, **more: Any) -> None:
+        name = f"{inputs.as_of:%Y%m%d}-{kind}-{subject}"
+        rows.append(
+            {
+                "alert_id": name, "kind": kind, "subject": subject, "money_at_risk": float(risk), "action": action,
+                "act_before": None, "agreed_until": None, "action_cost": 0.0, "expected_saving": 0.0, **more,
+                "decision_id": decision_id(inputs.as_of, "logistics", "alerts", (name,), inputs.snapshot),
+                "as_of": inputs.as_of, "input_snapshot": inputs.snapshot,
+            }
+        )  # fmt: skip
+
+    for s in range(deliveries.height):
+        row = deliveries.row(s, named=True)
+        if s not in departs or late[s] < _WORTH_TELLING:
+            continue
+        arrival = outcome.arrival[s]
+        until = float(np.ceil(np.quantile(arrival, 0.95) / 5.0) * 5.0)
+        rest = float(RouteCost.late(row["late_cost"], arrival, max(until, row["due"])).mean())
+        price = row["rebook_cost"]
+        early, high = clock_text(float(np.quantile(arrival, 0.1))), clock_text(until)
+        share = float((arrival > row["due"]).mean())
+        if price is not None and price + rest < late[s] - 1e-9:
+            after[s] = rest
+            add(
+                "late_delivery",
+                row["delivery_id"],
+                late[s],
+                f"agree on arrival between {early} and {high}: late with probability {share:.0%} otherwise",
+                act_before=_moment(inputs, max(0.0, min(departs[s], row["due"] - _LEAD_MINUTES))),
+                agreed_until=_moment(inputs, until),
+                action_cost=float(price),
+                expected_saving=float(late[s] - rest - price),
+            )
+        elif share >= 0.2:
+            add(
+                "late_risk",
+                row["delivery_id"],
+                late[s],
+                f"watch: late with probability {share:.0%}, expected between {early} and {high}",
+                act_before=_moment(inputs, departs[s]),
+            )
+    named = set(words["constraint"].to_list())
+    for s in range(deliveries.height):
+        row = deliveries.row(s, named=True)
+        if s in departs:
+            continue
+        text = (
+            words.filter(pl.col("constraint") == row["delivery_id"])["message"].to_list()
+            if row["delivery_id"] in named
+            else []
+        )
+        must = row["drop_cost"] is None
+        add(
+            "not_deliverable" if must else "dropped_delivery",
+            row["delivery_id"],
+            outcome.dropped[s],
+            (text[0] if text else f"{row['delivery_id']}: dropped")
+            + ("; it must be delivered: add a vehicle, a shift or a later window" if must else "; tell the customer"),
+        )
+    for line in inputs.skipped:
+        if line.startswith("delivery "):
+            add("not_planned", line.split(":")[0].removeprefix("delivery "), 0.0, line)
+    frame = pl.DataFrame(rows, schema=_ALERTS)
+    return frame.sort(["money_at_risk", "alert_id"], descending=[True, False]), after
+
+
+# Decisions -----------------------------------------------------------------------------------------------------------------
+
+
+def _decisions(
+    inputs: LogisticsInputs,
+    problem: RoutingProblem,
+    routes: Routes,
+    outcome: Outcome,
+    after: Array,
+    naive: Outcome,
+    naive_routes: Routes,
+    bound: float,
+    words: pl.DataFrame,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of `routes` and `dropped_deliveries`: each delivery with its share of the costs, which add up to the plans'."""
+    cost = outcome.driving.mean(axis=1) + after + outcome.dropped
+    total = float(cost.sum())
+    share = cost / total if total > 0 else np.zeros_like(cost)
+    plan = schedule(problem, routes)
+    names = inputs.deliveries["delivery_id"].to_list()
+    row_of = {name: s for s, name in enumerate(names)}
+    naive_vehicle = {s: inputs.vehicles["vehicle_id"][v] for v, r in naive_routes.items() for s in r}
+    prices = dict(words.select("constraint", "amount").iter_rows())
+    messages = dict(words.select("constraint", "message").iter_rows())
+    served: list[dict[str, Any]] = []
+    dropped: list[dict[str, Any]] = []
+    for row in plan.to_dicts():
+        s = row_of[row["delivery_id"]]
+        common = {
+            "delivery_id": row["delivery_id"],
+            "expected_cost": float(cost[s]),
+            "naive_expected_cost": float(naive.by_stop[s]),
+            "lower_bound": float(min(bound, total) * share[s]),
+            "decision_id": decision_id(inputs.as_of, "logistics", "routes", (row["delivery_id"],), inputs.snapshot),
+            "as_of": inputs.as_of,
+            "input_snapshot": inputs.snapshot,
+        }
+        if row["vehicle_id"] is None:
+            price = prices.get(row["delivery_id"], float("nan"))
+            dropped.append(
+                {
+                    **common,
+                    "price_to_serve": float(price) if np.isfinite(price) else None,
+                    "reason": messages.get(row["delivery_id"], "serving it costs more than dropping it"),
+                }
+            )
+            continue
+        chance = float((outcome.arrival[s] > inputs.deliveries["due"][s]).mean())
+        rival = naive_vehicle.get(s)
+        served.append(
+            {
+                **common,
+                "route_id": f"R-{inputs.as_of:%Y%m%d}-{row['vehicle_id']}",
+                "stop": row["stop"],
+                "vehicle_id": row["vehicle_id"],
+                "arrives_at": _moment(inputs, row["arrives"]),
+                "leaves_at": _moment(inputs, row["leaves"]),
+                "departs_at": _moment(inputs, row["departs"]),
+                "load": row["load"],
+                "km": row["km"],
+                "late_probability": chance,
+                "reason": f"stop {row['stop']} of {row['vehicle_id']}, window to {clock_text(inputs.deliveries['due'][s])}, late with "
+                f"probability {chance:.0%}; the planner's routes "
+                + (f"give it to {rival}" if rival else "do not serve it"),
+            }
+        )
+    return pl.DataFrame(served, schema=ROUTES), pl.DataFrame(dropped, schema=DROPPED)
+
+
+_COMMON: dict[str, Any] = {
+    "delivery_id": pl.String,
+    "expected_cost": pl.Float64,
+    "naive_expected_cost": pl.Float64,
+    "lower_bound": pl.Float64,
+    "decision_id": pl.String,
+    "as_of": pl.Date,
+    "input_snapshot": pl.String,
+    "reason": pl.String,
+}
+ROUTES: dict[str, Any] = {
+    "route_id": pl.String,
+    "stop": pl.Int64,
+    "vehicle_id": pl.String,
+    "arrives_at": pl.Datetime("us", "UTC"),
+    "leaves_at": pl.Datetime("us", "UTC"),
+    "departs_at": pl.Datetime("us", "UTC"),
+    "load": pl.Float64,
+    "km": pl.Float64,
+    "late_probability": pl.Float64,
+    **_COMMON,
+}
+DROPPED: dict[str, Any] = {**_COMMON, "price_to_serve": pl.Float64}
+
+
+def _tours(problem: RoutingProblem, routes: Routes, outcome: Outcome) -> pl.DataFrame:
+    rows = []
+    for vehicle, visits in sorted(routes.items()):
+        start, _, _, back = timetable(problem, vehicle, visits)
+        path = [int(problem.vehicles["depot"][vehicle]), *(int(problem.stops["place"][s]) for s in visits)]
+        path.append(path[0])
+        rows.append(
+            {
+                "vehicle_id": problem.vehicles["vehicle_id"][vehicle],
+                "departs": start,
+                "returns": back,
+                "stops": len(visits),
+                "km": float(sum(problem.km[a, b] for a, b in zip(path[:-1], path[1:], strict=True))),
+                "load": float(problem.stops["quantity"].gather(visits).sum()),
+                "capacity": float(problem.vehicles["capacity"][vehicle]),
+                "expected_cost": float(outcome.by_stop[visits].sum()),
+            }
+        )
+    kinds = {"vehicle_id": pl.String, "departs": pl.Float64, "returns": pl.Float64, "stops": pl.Int64, "km": pl.Float64,
+             "load": pl.Float64, "capacity": pl.Float64, "expected_cost": pl.Float64}  # fmt: skip
+    return pl.DataFrame(rows, schema=kinds)
+
+
+# Sourcing ------------------------------------------------------------------------------------------------------------------
+
+SOURCING: dict[str, Any] = {
+    "site_id": pl.String,
+    "source_id": pl.String,
+    "quantity": pl.Float64,
+    "expected_cost": pl.Float64,
+    "naive_source_id": pl.String,
+    "naive_expected_cost": pl.Float64,
+    "lower_bound": pl.Float64,
+    "reason": pl.String,
+    "decision_id": pl.String,
+    "as_of": pl.Date,
+    "input_snapshot": pl.String,
+}
+_DAYS = 7
+_SHORT = 50.0
+
+
+def flow_problem(inputs: LogisticsInputs) -> network_flow.FlowProblem:
+    """The week's sourcing problem: daily capacities, stocks and lanes times seven, the demand of the next seven days."""
+    week = [(pl.col(name) * _DAYS).alias(name) for name in ("capacity", "stock")]
+    return network_flow.FlowProblem(
+        inputs.sources.with_columns(week),
+        inputs.lanes.with_columns((pl.col("capacity") * _DAYS).alias("capacity")),
+        inputs.demand.select("site_id", "quantity", pl.lit(_SHORT).alias("shortage_cost")),
+    )
+
+
+def _sourcing(inputs: LogisticsInputs) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
+    """Which source serves which site, beside the nearest; rows add up to the cost of all flows."""
+    nothing = pl.DataFrame(schema=SOURCING), pl.DataFrame(schema=network_flow.WORTH), {}
+    if inputs.sources.is_empty() or inputs.lanes.is_empty() or inputs.demand.is_empty():
+        return nothing
+    problem = flow_problem(inputs)
+    result = network_flow.solve(problem, seconds=inputs.settings.solver_seconds)
+    lanes = problem.lanes.sort("from_id", "to_id")
+    sites = inputs.demand["site_id"].to_list()
+    to_sites = lanes.filter(pl.col("to_id").is_in(sites)).drop_nulls("km")
+    flow, short = network_flow.nearest(problem, to_sites)
+    naive_cost = network_flow.price(problem, lanes, flow, short)
+    near = dict(
+        to_sites.sort("km", "from_id")
+        .unique("to_id", keep="first", maintain_order=True)
+        .select("to_id", "from_id")
+        .rows()
+    )
+    last = result.flows.filter(pl.col("to_id").is_in(sites))
+    weight = float(last["quantity"].sum()) or 1.0
+    kept = float(inputs.demand["quantity"].sum()) or 1.0
+    demand = dict(inputs.demand.select("site_id", "quantity").iter_rows())
+    known = dict(inputs.demand.select("site_id", "known").iter_rows())
+    dear = result.worth.filter(pl.col("worth_per_unit") > 1e-9)
+    note = (
+        f"; a unit of {dear['limit'][0]} at {dear['subject'][0]} is worth {dear['worth_per_unit'][0]:.3f}"
+        if dear.height
+        else ""
+    )
+    rows = []
+    for source, site, quantity in last.select("from_id", "to_id", "quantity").sort("to_id", "from_id").iter_rows():
+        nearest = near.get(site, source)
+        share = quantity / weight
+        rows.append(
+            {
+                "site_id": site,
+                "source_id": source,
+                "quantity": float(quantity),
+                "expected_cost": result.objective * share,
+                "naive_source_id": nearest,
+                "naive_expected_cost": naive_cost * demand[site] / kept * (quantity / max(demand[site], 1e-9)),
+                "lower_bound": result.bound * share,
+                "reason": f"{quantity:,.0f} over seven days ({known[site]:,.0f} of it ordered); "
+                + ("its nearest source" if source == nearest else f"cheaper in all than {nearest}, which is nearest")
+                + note,
+                "decision_id": decision_id(inputs.as_of, "logistics", "sourcing", (site, source), inputs.snapshot),
+                "as_of": inputs.as_of,
+                "input_snapshot": inputs.snapshot,
+            }
+        )
+    facts = {
+        "sourcing_cost": result.objective,
+        "sourcing_naive_cost": naive_cost,
+        "sourcing_bound": result.bound,
+        "sourcing_status": result.status,
+    }
+    return pl.DataFrame(rows, schema=SOURCING), result.worth, facts

@@ -1,0 +1,286 @@
+"""Which plant or warehouse serves which site: transport and transshipment at least cost.
+
+    minimize    sum_e c_e f_e + sum_v (h_v out_v + o_v over_v) + sum_s p_s short_s
+    subject to  in_v + stock_v >= out_v                    for each warehouse and plant v
+                out_v <= capacity_v + over_v               for each v
+                f_e <= lane capacity_e                     for each lane e
+                in_s + short_s = demand_s                  for each site s
+                f_ws = demand_s z_ws, z binary, sum_w z_ws <= 1    if a site has one source
+
+The minimum-cost flow problem with node capacities (Ahuja, Magnanti and Orlin, Network Flows, ch. 1 and 2); its linear program in
+CVXPY gives the duals (what a unit of stock, of handling capacity, of a lane is worth) and the bound.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from npq_assets.errors import NpqError
+from npq_assets.optimization import highs
+from npq_assets.optimization.result import RELAXATION
+
+Array = NDArray[np.float64]
+_TOLERANCE = 1e-7
+WORTH = {
+    "subject": pl.String,
+    "limit": pl.String,
+    "amount": pl.Float64,
+    "used": pl.Float64,
+    "worth_per_unit": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class FlowProblem:
+    """A week's supply, ways and demand. Quantities in one unit (say kg) throughout.
+
+    Attributes:
+        sources: source_id, stock (units it has or makes; null: as many as wanted), capacity (units it can hand out; null: none),
+            handling_cost (money per unit handed out), overflow_cost (money per unit above capacity; null: not possible).
+        lanes: from_id, to_id, cost_per_unit (money), capacity (units; null: none).
+        demand: site_id, quantity, shortage_cost (money per unit not delivered).
+    """
+
+    sources: pl.DataFrame
+    lanes: pl.DataFrame
+    demand: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class FlowResult:
+    """Flows and what limits them.
+
+    Attributes:
+        flows: from_id, to_id, quantity, cost.
+        shortage: site_id, quantity not delivered.
+        status: `optimal`, `feasible`, or `relaxed` where demand could not be met.
+        objective: Cost (money).
+        bound: No flows cost less (money).
+        worth: What one more unit of each limit would save: the columns of `WORTH`.
+        relaxation: Demand that could not be met, by site.
+        seconds: Wall-clock time.
+    """
+
+    flows: pl.DataFrame
+    shortage: pl.DataFrame
+    status: str
+    objective: float
+    bound: float
+    worth: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=WORTH))
+    relaxation: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=RELAXATION))
+    seconds: float = 0.0
+
+    @property
+    def gap(self) -> float:
+        """Share of the objective by which the flows may cost more than the best."""
+        return max(0.0, self.objective - self.bound) / max(abs(self.objective), 1e-12) if self.objective else 0.0
+
+
+def solve(problem: FlowProblem, *, single_source: bool = True, seconds: float = 10.0) -> FlowResult:
+    """The cheapest flows.
+
+    Args:
+        problem: Supply, ways, demand.
+        single_source: Whether all of a site's demand comes from one source.
+        seconds: Clock limit of the integer program.
+
+    Raises:
+        NpqError: A lane leads from or to what is neither source nor site.
+    """
+    began = time.monotonic()
+    lanes = problem.lanes.sort("from_id", "to_id")
+    _check(problem, lanes)
+    linear = _program(problem, lanes, single=False)
+    if not highs.solve(linear.problem):
+        raise NpqError(
+            "logistics sourcing: the solver found no flows; check lanes, capacities and costs for extreme numbers"
+        )
+    bound = float(linear.problem.value)
+    worth = _worth(problem, lanes, linear)
+    solved, status = linear, "optimal"
+    if single_source and _splits(problem, lanes, np.asarray(linear.flow.value)):
+        whole = _program(problem, lanes, single=True)
+        if highs.solve(whole.problem, time_limit=seconds):
+            solved = whole
+            if whole.problem.status == "optimal":  # proven up to the solver's relative gap of 1e-4
+                bound = max(bound, float(whole.problem.value) * (1 - 1e-4))
+    flow = np.maximum(np.asarray(solved.flow.value, float), 0.0)
+    flow[flow < _TOLERANCE * max(1.0, float(flow.max(initial=0.0)))] = 0.0
+    short = np.maximum(np.asarray(solved.short.value, float), 0.0)
+    objective = price(problem, lanes, flow, short)
+    bound = min(bound * (1 - 1e-9), objective)
+    if objective - bound > 2e-4 * max(1.0, objective):
+        status = "feasible"
+    shortage = (
+        problem.demand.select("site_id").with_columns(pl.Series("quantity", short)).filter(pl.col("quantity") > 1e-6)
+    )
+    messages = [
+        (row["site_id"], row["quantity"], f"{row['site_id']}: {row['quantity']:,.1f} of its demand cannot be delivered at less "
+         "than its shortage cost")
+        for row in shortage.sort("quantity", descending=True).to_dicts()
+    ]  # fmt: skip
+    return FlowResult(
+        lanes.select("from_id", "to_id", "cost_per_unit")
+        .with_columns(pl.Series("quantity", flow))
+        .filter(pl.col("quantity") > 0)
+        .with_columns((pl.col("quantity") * pl.col("cost_per_unit")).alias("cost")),
+        shortage,
+        "relaxed" if messages else status,
+        objective,
+        bound,
+        worth,
+        pl.DataFrame(messages, schema=RELAXATION, orient="row"),
+        time.monotonic() - began,
+    )
+
+
+def price(problem: FlowProblem, lanes: pl.DataFrame, flow: Array, short: Array) -> float:
+    """Cost of flows: lanes, handling, overflow, shortage; the same that the program minimizes."""
+    sources = problem.sources
+    out = _incidence(sources["source_id"], lanes["from_id"]) @ flow
+    capacity = _numbers(sources, "capacity", np.inf)
+    over = np.maximum(out - capacity, 0.0)
+    return float(
+        lanes["cost_per_unit"].to_numpy() @ flow
+        + _numbers(sources, "handling_cost", 0.0) @ out
+        + _numbers(sources, "overflow_cost", 0.0) @ over
+        + _numbers(problem.demand, "shortage_cost", 0.0) @ short
+    )
+
+
+@dataclass
+class _Program:
+    problem: Any
+    flow: Any
+    short: Any
+    limits: dict[str, Any]
+
+
+def _program(problem: FlowProblem, lanes: pl.DataFrame, *, single: bool) -> _Program:
+    import cvxpy as cp
+
+    sources, demand = problem.sources, problem.demand
+    m, n, s = lanes.height, sources.height, demand.height
+    flow, over, short = cp.Variable(m, nonneg=True), cp.Variable(n, nonneg=True), cp.Variable(s, nonneg=True)
+    leave = _incidence(sources["source_id"], lanes["from_id"])
+    enter = _incidence(sources["source_id"], lanes["to_id"])
+    reach = _incidence(demand["site_id"], lanes["to_id"])
+    out = leave @ flow
+    stock, capacity = _numbers(sources, "stock", np.inf), _numbers(sources, "capacity", np.inf)
+    limits: dict[str, Any] = {}
+    constraints = [reach @ flow + short == demand["quantity"].to_numpy()]
+    held = np.flatnonzero(np.isfinite(stock))
+    if held.size:
+        limits["stock"] = out[held] - enter[held] @ flow <= stock[held]
+    tight = np.flatnonzero(np.isfinite(capacity))
+    if tight.size:
+        limits["handling capacity"] = out[tight] - over[tight] <= capacity[tight]
+    firm = np.flatnonzero(np.array([value is None for value in sources["overflow_cost"].to_list()]))
+    if firm.size:
+        constraints.append(over[firm] == 0)
+    lane = _numbers(lanes, "capacity", np.inf)
+    narrow = np.flatnonzero(np.isfinite(lane))
+    if narrow.size:
+        limits["lane capacity"] = flow[narrow] <= lane[narrow]
+    if single:
+        last = np.flatnonzero(reach.sum(axis=0) > 0)
+        chosen = cp.Variable(len(last), boolean=True)
+        wanted = reach[:, last].T @ demand["quantity"].to_numpy()
+        constraints += [flow[last] == cp.multiply(wanted, chosen), reach[:, last] @ chosen <= 1]
+    cost = (
+        lanes["cost_per_unit"].to_numpy() @ flow
+        + _numbers(sources, "handling_cost", 0.0) @ out
+        + _numbers(sources, "overflow_cost", 0.0) @ over
+        + _numbers(demand, "shortage_cost", 0.0) @ short
+    )
+    return _Program(cp.Problem(cp.Minimize(cost), [*constraints, *limits.values()]), flow, short, limits)
+
+
+def _worth(problem: FlowProblem, lanes: pl.DataFrame, program: _Program) -> pl.DataFrame:
+    sources = problem.sources
+    flow = np.asarray(program.flow.value, float)
+    out = _incidence(sources["source_id"], lanes["from_id"]) @ flow
+    into = _incidence(sources["source_id"], lanes["to_id"]) @ flow
+    names, rows = sources["source_id"].to_list(), []
+    for limit, amounts, used, subjects in (
+        ("stock", _numbers(sources, "stock", np.inf), out - into, names),
+        ("handling capacity", _numbers(sources, "capacity", np.inf), out, names),
+        (
+            "lane capacity",
+            _numbers(lanes, "capacity", np.inf),
+            flow,
+            [f"{a} to {b}" for a, b in lanes.select("from_id", "to_id").iter_rows()],
+        ),
+    ):
+        if limit not in program.limits:
+            continue
+        dual = np.atleast_1d(program.limits[limit].dual_value)
+        for k, value in zip(np.flatnonzero(np.isfinite(amounts)), dual, strict=True):
+            rows.append((subjects[k], limit, float(amounts[k]), float(used[k]), max(0.0, float(value))))
+    return pl.DataFrame(rows, schema=WORTH, orient="row").sort(
+        ["worth_per_unit", "limit", "subject"], descending=[True, False, False]
+    )
+
+
+def _splits(problem: FlowProblem, lanes: pl.DataFrame, flow: Array) -> bool:
+    reach = _incidence(problem.demand["site_id"], lanes["to_id"])
+    return bool(((reach @ (flow > 1e-6)) > 1).any()) or bool(
+        np.any((reach @ flow > 1e-6) & (reach @ flow < problem.demand["quantity"].to_numpy() - 1e-6))
+    )
+
+
+def _incidence(names: pl.Series, ends: pl.Series) -> Array:
+    row = {name: k for k, name in enumerate(names.to_list())}
+    table = np.zeros((len(names), len(ends)))
+    for column, name in enumerate(ends.to_list()):
+        if name in row:
+            table[row[name], column] = 1.0
+    return table
+
+
+def _numbers(frame: pl.DataFrame, column: str, missing: float) -> Array:
+    return frame[column].cast(pl.Float64).fill_null(missing).to_numpy()
+
+
+def _check(problem: FlowProblem, lanes: pl.DataFrame) -> None:
+    known = {*problem.sources["source_id"].to_list(), *problem.demand["site_id"].to_list()}
+    for a, b in lanes.select("from_id", "to_id").iter_rows():
+        if a not in known or b not in known:
+            raise NpqError(f"logistics.lanes: {a} to {b} names a place that neither supplies nor needs anything")
+
+
+def nearest(problem: FlowProblem, near: pl.DataFrame) -> tuple[Array, Array]:
+    """What a planner does: every site from its nearest source, whatever handling costs; returns flows and shortage.
+
+    Args:
+        problem: Supply, ways, demand; lanes in the order of `problem.lanes.sort("from_id", "to_id")`.
+        near: from_id, to_id, km of the lanes that end at sites.
+    """
+    lanes = problem.lanes.sort("from_id", "to_id")
+    column = {pair: k for k, pair in enumerate(lanes.select("from_id", "to_id").iter_rows())}
+    flow, short = np.zeros(lanes.height), np.zeros(problem.demand.height)
+    closest = near.sort("km", "from_id").unique("to_id", keep="first", maintain_order=True)
+    source_of = dict(closest.select("to_id", "from_id").iter_rows())
+    for k, (site, quantity) in enumerate(problem.demand.select("site_id", "quantity").iter_rows()):
+        lane = column.get((source_of.get(site), site))
+        if lane is None:
+            short[k] = quantity
+        else:
+            flow[lane] += quantity
+    # What a warehouse lacks comes from the plant that is nearest to it.
+    stock = _numbers(problem.sources, "stock", np.inf)
+    out = _incidence(problem.sources["source_id"], lanes["from_id"]) @ flow
+    for k, name in enumerate(problem.sources["source_id"].to_list()):
+        lack = out[k] - stock[k]
+        if lack <= 1e-9:
+            continue
+        feeding = [(float(lanes["cost_per_unit"][c]), c) for (_, to), c in column.items() if to == name]
+        if feeding:
+            flow[min(feeding)[1]] += lack
+    return flow, short

@@ -1,0 +1,1171 @@
+"""Which vehicle makes which delivery, in which order and when: the vehicle routing problem of a day.
+
+    minimize    sum_k F_k y_k + sum_k sum_ij (c_k d_ij x_ijk) + sum_k h_k T_k + sum_i l_i L_i + sum_i p_i u_i
+    subject to  every stop i is on one route or dropped (u_i), loads keep to capacities, arrivals to windows or are late (L_i),
+                routes to shifts, distances and the depot that the goods start from,
+
+with y_k a vehicle used, d and T distance and time on the road, F, c, h its costs (Toth & Vigo, Vehicle Routing: Problems,
+Methods, and Applications, 2nd ed., ch. 1 and 5; lateness and drops are priced). PyVRP searches; the bound is that of a linear
+program over arcs by kind of vehicle with rounded capacity cuts (ibid., sec. 2.2), from which no plan can escape.
+
+How roads become distances does not belong here (see `paths`), nor how late traffic makes a plan (see `evaluate`'s callers).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from npq_assets.optimization.result import Result
+from npq_assets.optimization.route_rules import savings
+from npq_assets.optimization.route_search import Effort, Plan, as_solution, iterations_for, search
+
+Array = NDArray[np.float64]
+_FAR = 1e9
+_TOLERANCE = 1e-6
+_LATE_STEP = 30.0
+
+
+@dataclass(frozen=True)
+class RouteCost:
+    """What routes cost: one object prices the search, the simulation of a plan, the sample company and the ledger.
+
+    Attributes:
+        fixed: Of using a vehicle on a day (money).
+        per_km: Of driving (money per km).
+        per_minute: Of time on the road, from leaving the depot to being back (money per minute).
+    """
+
+    fixed: float
+    per_km: float
+    per_minute: float
+
+    def value(self, km: ArrayLike, minutes: ArrayLike) -> Array:
+        """Cost of a route of `km` and `minutes` (any shape)."""
+        return self.fixed + self.per_km * np.asarray(km, float) + self.per_minute * np.asarray(minutes, float)
+
+    @staticmethod
+    def late(rate: ArrayLike, arrival: ArrayLike, due: ArrayLike) -> Array:
+        """Cost of arriving after the window's end, at `rate` money a minute."""
+        return np.asarray(rate, float) * np.maximum(np.asarray(arrival, float) - np.asarray(due, float), 0.0)
+
+
+@dataclass(frozen=True)
+class RoutingProblem:
+    """A day's deliveries and vehicles. Times are minutes after midnight of the day.
+
+    Attributes:
+        stops: One row a delivery: delivery_id, place, depot (place its goods start from; null: any), quantity, ready, due,
+            service, late_cost (money per minute), drop_cost (money; null: must be delivered).
+        vehicles: One row a vehicle: vehicle_id, depot (place), capacity, fixed_cost, cost_per_km, cost_per_minute,
+            shift_start, shift_end, max_km (null: none).
+        km: Distances between places (P, P); inf where there is no way.
+        minutes: Driving times to plan with (P, P).
+    """
+
+    stops: pl.DataFrame
+    vehicles: pl.DataFrame
+    km: Array
+    minutes: Array
+
+    def cost_of(self, vehicle: int) -> RouteCost:
+        """What the vehicle in row `vehicle` costs."""
+        row = self.vehicles.row(vehicle, named=True)
+        return RouteCost(row["fixed_cost"], row["cost_per_km"], row["cost_per_minute"])
+
+
+@dataclass(frozen=True)
+class Params:
+    """How to search.
+
+    Attributes:
+        seconds: Clock limit behind the limit by work; None: by size.
+        iterations: Limit by work; None: by size.
+        seed: Of the random moves.
+        bound: Whether to prove a bound.
+        explain: How many dropped or late stops to explain with the price of forcing them in.
+    """
+
+    seconds: float | None = None
+    iterations: int | None = None
+    seed: int = 0
+    bound: bool = True
+    explain: int = 5
+
+
+Routes = dict[int, list[int]]
+"""A plan: row of the vehicle -> rows of the stops in order."""
+
+
+def solve(
+    problem: RoutingProblem,
+    params: Params | None = None,
+    start: Routes | None = None,
+    progress: Callable[[float, float], None] | None = None,
+) -> Result:
+    """The cheapest routes found, with a proven bound.
+
+    Args:
+        problem: What is to be delivered, and with what.
+        params: How long to search.
+        start: Routes to start from.
+        progress: Called with seconds and cost (money) at each better plan.
+
+    Returns:
+        A plan with a row a delivery: delivery_id, vehicle_id, stop (1, 2, …), arrives, begins, leaves (minutes), load (on
+        arrival), km (from the stop before), late_minutes; vehicle_id is null where a delivery is dropped. `relaxation`
+        names what could not be kept, with the price of forcing it in. Nothing that must be delivered is dropped in silence.
+    """
+    params = params or Params()
+    began = time.monotonic()
+    routes: Routes = {}
+    for part in _parts(problem):
+        routes |= _search(problem, part, params, start, progress)
+    plan = schedule(problem, routes)
+    objective = total_cost(problem, routes)
+    bound = min(lower_bound(problem), objective) if params.bound else 0.0
+    messages = explanations(problem, routes, params)
+    lost = plan.filter(pl.col("vehicle_id").is_null()).join(
+        problem.stops.filter(pl.col("drop_cost").is_null()), on="delivery_id", how="semi"
+    )
+    status = (
+        "relaxed" if lost.height else "optimal" if objective - bound <= _TOLERANCE * max(1.0, objective) else "feasible"
+    )
+    return Result(
+        plan,
+        status,
+        objective,
+        bound,
+        relaxation=messages,
+        solver="PyVRP; bound: linear program with capacity cuts, HiGHS",
+        seconds=time.monotonic() - began,
+    )
+
+
+def _parts(problem: RoutingProblem) -> list[tuple[list[int], list[int]]]:
+    """Rows of stops and vehicles that can be planned apart: by depot, unless some stop may come from any."""
+    stops, vehicles = problem.stops, problem.vehicles
+    if stops["depot"].null_count():
+        return [(list(range(stops.height)), list(range(vehicles.height)))]
+    depots = sorted(set(stops["depot"].to_list()))
+    at, home = stops["depot"].to_numpy(), vehicles["depot"].to_numpy()
+    return [(np.flatnonzero(at == d).tolist(), np.flatnonzero(home == d).tolist()) for d in depots]
+
+
+# The search --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A part of the problem as PyVRP sees it: seconds, metres, and money in the smallest unit that keeps numbers small."""
+
+    data: Any
+    stop_of: list[int]  # row of the stop of each client (a stop has a second client where it may be late)
+    vehicle_of: list[list[int]]  # rows of the vehicles of each type
+    unit: float
+
+
+def _search(
+    problem: RoutingProblem,
+    part: tuple[list[int], list[int]],
+    params: Params,
+    start: Routes | None,
+    progress: Callable[[float, float], None] | None,
+) -> Routes:
+    stops, vehicles = part
+    can = [s for s in stops if _hopeless(problem, s, vehicles) is None]
+    if not can or not vehicles:
+        return {}
+    best: tuple[float, Routes] = (np.inf, {})
+    for soft in (False, True):
+        model = _model(problem, can, vehicles, soft=soft, must=None)
+        effort = Effort(
+            params.seconds if params.seconds is not None else _seconds_for(len(can)),
+            params.iterations if params.iterations is not None else iterations_for(len(can)),
+        )
+        first = _starting(problem, can, vehicles, start)
+        watch = None if progress is None else (lambda seconds, cost, u=model.unit: progress(seconds, cost / u))
+        found = search(model.data, effort, params.seed, _as_plan(model, first) if first and not soft else None, watch)
+        if found.cost is None:
+            continue
+        routes = _routes(model, found.plan)
+        served = {s for visits in routes.values() for s in visits}
+        lost = sum(problem.stops["drop_cost"][s] is None for s in can if s not in served)
+        worth = total_cost(problem, routes) + lost * 4.0 * (_dearest(problem) + 1e3)
+        if worth < best[0] - 1e-9:
+            best = (worth, routes)
+        if len(served) == len(can) or not (problem.stops["late_cost"].fill_null(0.0).gather(can) > 0).any():
+            break
+    return best[1]
+
+
+def _seconds_for(stops: int) -> float:
+    return float(np.clip(0.25 * stops, 5.0, 120.0))
+
+
+def _starting(problem: RoutingProblem, can: list[int], vehicles: list[int], start: Routes | None) -> Routes:
+    if start is None:
+        return {}
+    allowed = set(can)
+    return {v: kept for v in vehicles if (kept := [s for s in start.get(v, []) if s in allowed])}
+
+
+def _unit(problem: RoutingProblem) -> float:
+    """Integer money units in one unit of money: a metre costs some hundreds, so that rounding is below a percent of a percent.
+
+    PyVRP's penalties per second and unit of load are bounded, so money must not be written finer than needed.
+    """
+    v, s = problem.vehicles, problem.stops
+    km = problem.km[np.isfinite(problem.km)]
+    reach = float(km.max(initial=1.0))
+    most = (
+        2 * s.height * (reach * _max(v["cost_per_km"]) + 24 * 60 * _max(v["cost_per_minute"]))
+        + v.height * _max(v["fixed_cost"])
+        + s.height * _max(s["drop_cost"])
+        + 1.0
+    )
+    rates = [float(rate) / 1000.0 for rate in v["cost_per_km"].to_list() if rate > 0]
+    rates += [float(rate) / 60.0 for rate in v["cost_per_minute"].to_list() if rate > 0]
+    wanted = 200.0 / min(rates) if rates else 1000.0
+    return float(min(wanted, 1e12 / most))
+
+
+def _load_unit(problem: RoutingProblem) -> float:
+    """Integer units in one unit of load: capacities of about a hundred thousand."""
+    return 1e5 / max(_max(problem.vehicles["capacity"]), 1e-9)
+
+
+def _max(column: pl.Series) -> float:
+    value = column.drop_nulls().max()
+    return float(value) if value is not None else 0.0  # type: ignore[arg-type]
+
+
+def _model(
+    problem: RoutingProblem,
+    stops: Sequence[int],
+    vehicles: Sequence[int],
+    *,
+    soft: bool,
+    must: set[int] | None,
+    home: Mapping[int, int] | None = None,
+    change_price: float = 0.0,
+    hard: set[int] | None = None,
+) -> _Model:
+    """Builds PyVRP's problem.
+
+    Args:
+        problem: The day.
+        stops: Rows to plan.
+        vehicles: Rows to plan with.
+        soft: Whether a stop may be late at its price, as a second client of a group.
+        must: Stops that may not be dropped.
+        home: Vehicle that each stop had; a profile per vehicle then charges for leaving it.
+        change_price: Money per stop that leaves its vehicle.
+        hard: Stops that may not be late even if `soft`.
+    """
+    from pyvrp import Client, ClientGroup, Depot, Location, ProblemData
+
+    unit = _unit(problem)
+    rows, cars = problem.stops, problem.vehicles
+    depots = sorted({int(cars["depot"][v]) for v in vehicles})
+    places, clients, stop_of, groups = list(depots), [], [], []
+    forced = 4.0 * (_max(rows["drop_cost"]) + 1e3 + _dearest(problem))
+    load_unit = _load_unit(problem)  # quantities may be fractions: rounded up, against capacities rounded down
+    for s in stops:
+        row = rows.row(s, named=True)
+        places.append(int(row["place"]))
+        drop = row["drop_cost"]
+        prize = forced if drop is None or (must is not None and s in must) else float(drop)
+        late = float(row["late_cost"] or 0.0)
+        two = soft and late > 0 and not (hard and s in hard)
+        shared: dict[str, Any] = {
+            "location": len(places) - 1,
+            "delivery": [int(np.ceil(load_unit * float(row["quantity"]) - 1e-6))],
+            "service_duration": round(60 * float(row["service"])),
+        }
+        ready, due = int(np.ceil(60 * row["ready"])), int(np.floor(60 * row["due"]))
+        if not two:
+            clients.append(
+                Client(**shared, tw_early=ready, tw_late=max(ready, due), prize=round(prize * unit), required=False)
+            )
+            stop_of.append(s)
+            continue
+        # Two ways to serve it, on time or late; of the prizes not collected only the difference matters.
+        group = ClientGroup([len(clients), len(clients) + 1], required=False)
+        groups.append(group)
+        for begin, end, gain in (
+            (ready, max(ready, due), prize),
+            (max(ready, due) + 1, max(ready, due) + 7200, max(prize - late * 2 * _LATE_STEP, 0.0)),
+        ):
+            clients.append(
+                Client(
+                    **shared,
+                    tw_early=begin,
+                    tw_late=end,
+                    prize=round(gain * unit),
+                    required=False,
+                    group=len(groups) - 1,
+                )
+            )
+            stop_of.append(s)
+    index = np.array(places)
+    far = 2**40
+    metres = problem.km[np.ix_(index, index)] * 1000.0
+    seconds = problem.minutes[np.ix_(index, index)] * 60.0
+    blocked = ~np.isfinite(metres) | ~np.isfinite(seconds)
+    distance = np.where(blocked, far, np.round(np.where(blocked, 0, metres))).astype(np.int64)
+    duration = np.where(blocked, far, np.ceil(np.where(blocked, 0, seconds) - 1e-6)).astype(np.int64)
+    np.fill_diagonal(distance, 0)
+    np.fill_diagonal(duration, 0)
+    distances, durations, kinds, members = _profiles(
+        problem, list(stops), list(vehicles), depots, distance, duration, unit, home, change_price, far
+    )
+    coordinates = [Location(float(i), 0.0) for i in range(len(places))]
+    data = ProblemData(
+        coordinates,
+        clients,
+        [Depot(i) for i in range(len(depots))],
+        kinds,
+        distances,
+        durations,
+        groups=groups,
+    )
+    return _Model(data, stop_of, members, unit)
+
+
+def _profiles(
+    problem: RoutingProblem,
+    stops: list[int],
+    vehicles: list[int],
+    depots: list[int],
+    distance: NDArray[np.int64],
+    duration: NDArray[np.int64],
+    unit: float,
+    home: Mapping[int, int] | None,
+    change_price: float,
+    far: int,
+) -> tuple[list[Any], list[Any], list[Any], list[list[int]]]:
+    """Distances and times by profile, vehicle types, and the vehicles of each type."""
+    from pyvrp import VehicleType
+
+    rows, cars = problem.stops, problem.vehicles
+    distances, durations, kinds, members = [], [], [], []
+    known: dict[tuple[Any, ...], int] = {}
+    profile_of: dict[tuple[Any, ...], int] = {}
+    first = len(depots)
+    for v in vehicles:
+        row = cars.row(v, named=True)
+        # Distance carries the cost of time as well as of kilometres would not do: shifts are limits of time alone.
+        per_metre = max(1, round(row["cost_per_km"] * unit / 1000.0))
+        per_second = round(row["cost_per_minute"] * unit / 60.0)
+        profile_key = (int(row["depot"]),) if home is None else (int(row["depot"]), v)
+        if profile_key not in profile_of:
+            d, t = distance.copy(), duration.copy()
+            for i, s in enumerate(stops):
+                origin = rows["depot"][s]
+                if origin is not None and int(origin) != int(row["depot"]):
+                    d[:, first + i] = d[first + i, :] = t[:, first + i] = t[first + i, :] = far
+                    d[first + i, first + i] = t[first + i, first + i] = 0
+                elif home is not None and s in home and home[s] != v:
+                    d[:, first + i] += round(change_price * unit / per_metre)
+                    d[first + i, first + i] = 0
+            profile_of[profile_key] = len(distances)
+            distances.append(d)
+            durations.append(t)
+        extra = 0
+        if home is not None and row["max_km"] is not None:
+            extra = 3 * round(change_price * unit / per_metre)  # the price of change is no distance; checked afterwards
+        key = (
+            profile_of[profile_key],
+            row["capacity"],
+            row["fixed_cost"],
+            per_metre,
+            per_second,
+            row["shift_start"],
+            row["shift_end"],
+            row["max_km"],
+            v if home is not None else None,
+        )
+        if key in known:
+            members[known[key]].append(v)
+            continue
+        known[key] = len(kinds)
+        members.append([v])
+        options: dict[str, Any] = {}
+        if row["max_km"] is not None:
+            options["max_distance"] = int(1000 * row["max_km"]) + extra
+        kinds.append(
+            VehicleType(
+                1,
+                [int(np.floor(_load_unit(problem) * row["capacity"] + 1e-6))],
+                start_depot=depots.index(int(row["depot"])),
+                end_depot=depots.index(int(row["depot"])),
+                fixed_cost=round(row["fixed_cost"] * unit),
+                tw_early=int(np.ceil(60 * row["shift_start"])),
+                tw_late=int(np.floor(60 * row["shift_end"])),
+                unit_distance_cost=per_metre,
+                unit_duration_cost=per_second,
+                profile=profile_of[profile_key],
+                **options,
+            )
+        )
+    kinds = [kind.replace(num_available=len(members[k])) for k, kind in enumerate(kinds)]
+    return distances, durations, kinds, members
+
+
+def _dearest(problem: RoutingProblem) -> float:
+    """More than any single delivery can cost."""
+    km = problem.km[np.isfinite(problem.km)]
+    v = problem.vehicles
+    return float(
+        _max(v["fixed_cost"]) + 2 * km.max(initial=0.0) * _max(v["cost_per_km"]) + 24 * 60 * _max(v["cost_per_minute"])
+    )
+
+
+def _routes(model: _Model, plan: Plan) -> Routes:
+    waiting = [list(rows) for rows in model.vehicle_of]
+    return {waiting[kind].pop(0): [model.stop_of[c] for c in visits] for kind, visits in plan}
+
+
+def _as_plan(model: _Model, routes: Routes) -> Plan | None:
+    client_of: dict[int, int] = {}
+    for c, s in enumerate(model.stop_of):
+        client_of.setdefault(s, c)
+    kind_of = {v: k for k, rows in enumerate(model.vehicle_of) for v in rows}
+    plan = [
+        (kind_of[v], [client_of[s] for s in visits if s in client_of]) for v, visits in routes.items() if v in kind_of
+    ]
+    try:
+        as_solution(model.data, plan)
+    except (RuntimeError, ValueError):
+        return None
+    return plan
+
+
+# What a plan means ---------------------------------------------------------------------------------------------------------
+
+
+def timetable(
+    problem: RoutingProblem, vehicle: int, visits: Sequence[int], minutes: Array | None = None
+) -> tuple[float, list[float], list[float], float]:
+    """Departure, arrivals, starts of service and return of a route, leaving the depot as late as harms nobody.
+
+    The latest start that makes no stop later than the earliest start would (forward time slack, Savelsbergh 1992).
+    """
+    m = problem.minutes if minutes is None else minutes
+    rows, car = problem.stops, problem.vehicles
+    ready, due = rows["ready"].to_numpy(), rows["due"].to_numpy()
+    service, place = rows["service"].to_numpy(), rows["place"].to_numpy()
+    depot, shift = int(car["depot"][vehicle]), float(car["shift_start"][vehicle])
+
+    def run(start: float) -> tuple[list[float], list[float], float]:
+        clock, at, arrivals, begins = start, depot, [], []
+        for s in visits:
+            clock += m[at, place[s]]
+            arrivals.append(float(clock))
+            clock = max(clock, ready[s])
+            begins.append(float(clock))
+            clock, at = clock + service[s], place[s]
+        return arrivals, begins, float(clock + m[at, depot])
+
+    arrivals, begins, back = run(shift)
+    slack, waited = np.inf, 0.0
+    for s, arrival, begin in zip(visits, arrivals, begins, strict=True):
+        waited += max(0.0, begin - arrival)
+        # Later by this much, the stop still begins in its window (or, if late anyway, no later than it must).
+        slack = min(slack, waited + max(0.0, due[s] - begin))
+    start = shift + (min(slack, waited) if visits else 0.0)
+    arrivals, begins, back = run(start)
+    return start, arrivals, begins, back
+
+
+def schedule(problem: RoutingProblem, routes: Routes) -> pl.DataFrame:
+    """The plan of `routes`: the columns that `solve` describes, by delivery."""
+    rows: list[dict[str, Any]] = []
+    stops = problem.stops
+    place, quantity = stops["place"].to_numpy(), stops["quantity"].to_numpy()
+    due, service = stops["due"].to_numpy(), stops["service"].to_numpy()
+    for vehicle, visits in sorted(routes.items()):
+        start, arrivals, begins, _ = timetable(problem, vehicle, visits)
+        at, left = int(problem.vehicles["depot"][vehicle]), float(sum(quantity[s] for s in visits))
+        for k, s in enumerate(visits):
+            rows.append(
+                {
+                    "delivery_id": stops["delivery_id"][s],
+                    "vehicle_id": problem.vehicles["vehicle_id"][vehicle],
+                    "stop": k + 1,
+                    "departs": start,
+                    "arrives": arrivals[k],
+                    "begins": begins[k],
+                    "leaves": begins[k] + float(service[s]),
+                    "load": left,
+                    "km": float(problem.km[at, place[s]]),
+                    "late_minutes": max(0.0, arrivals[k] - float(due[s])),
+                }
+            )
+            left -= float(quantity[s])
+            at = int(place[s])
+    served = {row["delivery_id"] for row in rows}
+    rows += [{"delivery_id": name} for name in stops["delivery_id"].to_list() if name not in served]
+    return pl.DataFrame(rows, schema=PLAN)
+
+
+PLAN = {
+    "delivery_id": pl.String,
+    "vehicle_id": pl.String,
+    "stop": pl.Int64,
+    "departs": pl.Float64,
+    "arrives": pl.Float64,
+    "begins": pl.Float64,
+    "leaves": pl.Float64,
+    "load": pl.Float64,
+    "km": pl.Float64,
+    "late_minutes": pl.Float64,
+}
+
+
+def routes_of(problem: RoutingProblem, plan: pl.DataFrame) -> Routes:
+    """The routes of a plan frame, in rows of the problem; deliveries and vehicles that are gone are left out."""
+    stop = {name: k for k, name in enumerate(problem.stops["delivery_id"].to_list())}
+    car = {name: k for k, name in enumerate(problem.vehicles["vehicle_id"].to_list())}
+    routes: Routes = {}
+    for row in plan.drop_nulls("vehicle_id").sort("vehicle_id", "stop").to_dicts():
+        if row["vehicle_id"] in car and row["delivery_id"] in stop:
+            routes.setdefault(car[row["vehicle_id"]], []).append(stop[row["delivery_id"]])
+    return routes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What routes cost, by delivery and scenario.
+
+    Attributes:
+        arrival: Minutes after midnight at which each stop is reached, (n, S); nan where dropped.
+        driving: Cost of each stop's share of its route: its way there, and the way home and fixed cost shared by load (n, S).
+        late: Cost of lateness (n, S).
+        dropped: Cost of not delivering (n).
+    """
+
+    arrival: Array
+    driving: Array
+    late: Array
+    dropped: Array
+
+    @property
+    def by_stop(self) -> Array:
+        """Expected cost of each stop (n)."""
+        total = self.driving.mean(axis=1) + self.late.mean(axis=1) + self.dropped
+        return np.asarray(total)
+
+    @property
+    def total(self) -> float:
+        """Expected cost of all."""
+        return float(self.by_stop.sum())
+
+
+def evaluate(
+    problem: RoutingProblem, routes: Routes, usual: Array | None = None, slow: Mapping[int, Array] | None = None
+) -> Outcome:
+    """Drives routes as planned through scenarios of traffic: departures as planned, arrivals as they come.
+
+    Args:
+        problem: The day, with the times that were planned with.
+        routes: What is driven.
+        usual: Usual driving times (P, P); None: those of the problem.
+        slow: By vehicle, factors on the usual time of each leg, the way home last: (legs, S). None: all 1.
+    """
+    base = problem.minutes if usual is None else usual
+    rows = problem.stops
+    n = rows.height
+    scenarios = next(iter(slow.values())).shape[1] if slow else 1
+    arrival = np.full((n, scenarios), np.nan)
+    driving, late = np.zeros((n, scenarios)), np.zeros((n, scenarios))
+    ready, due = rows["ready"].to_numpy(), rows["due"].to_numpy()
+    service, place = rows["service"].to_numpy(), rows["place"].to_numpy()
+    rate, quantity = rows["late_cost"].fill_null(0.0).to_numpy(), rows["quantity"].to_numpy()
+    dropped = rows["drop_cost"].fill_null(0.0).to_numpy().astype(float).copy()
+    for vehicle, visits in routes.items():
+        if not visits:
+            continue
+        cost = problem.cost_of(vehicle)
+        depot = int(problem.vehicles["depot"][vehicle])
+        start, _, _, _ = timetable(problem, vehicle, visits)
+        factor = slow[vehicle] if slow else np.ones((len(visits) + 1, 1))
+        clock, at, left = np.full(scenarios, start), depot, np.full(scenarios, start)
+        for k, s in enumerate(visits):
+            reached = clock + base[at, place[s]] * factor[k]
+            arrival[s] = reached
+            late[s] = RouteCost.late(rate[s], reached, due[s])
+            clock = np.maximum(reached, ready[s]) + service[s]
+            driving[s] = cost.per_km * problem.km[at, place[s]] + cost.per_minute * (clock - left)
+            left, at = clock, int(place[s])
+            dropped[s] = 0.0
+        home = (
+            cost.fixed + cost.per_km * problem.km[at, depot] + cost.per_minute * base[at, depot] * factor[len(visits)]
+        )
+        weight = np.asarray([max(quantity[s], 1e-9) for s in visits])
+        for s, share in zip(visits, weight / weight.sum(), strict=True):
+            driving[s] = driving[s] + share * home
+    return Outcome(arrival, driving, late, dropped)
+
+
+def total_cost(problem: RoutingProblem, routes: Routes) -> float:
+    """Cost of routes if all goes as planned; a delivery that must be made and is not costs nothing here, but is named."""
+    return evaluate(problem, routes).total
+
+
+def violations(problem: RoutingProblem, routes: Routes) -> list[str]:
+    """Rules that routes break, in words; empty if they keep all: capacity, shift, distance, depot, each stop at most once."""
+    broken: list[str] = []
+    rows, cars = problem.stops, problem.vehicles
+    seen: set[int] = set()
+    for vehicle, visits in routes.items():
+        name = cars["vehicle_id"][vehicle]
+        load = float(rows["quantity"].gather(visits).sum()) if visits else 0.0
+        if load > float(cars["capacity"][vehicle]) * (1 + 1e-9) + 1e-3:
+            broken.append(f"{name}: load {load:g} above capacity {cars['capacity'][vehicle]:g}")
+        path = [int(cars["depot"][vehicle]), *(int(rows["place"][s]) for s in visits), int(cars["depot"][vehicle])]
+        km = float(sum(problem.km[a, b] for a, b in zip(path[:-1], path[1:], strict=True)))
+        limit = cars["max_km"][vehicle]
+        if limit is not None and km > float(limit) + 0.01 * len(path):
+            broken.append(f"{name}: {km:.1f} km above its {limit:g}")
+        if not np.isfinite(km):
+            broken.append(f"{name}: drives where there is no way")
+        if visits:
+            start, _, _, back = timetable(problem, vehicle, visits)
+            if back > float(cars["shift_end"][vehicle]) + 0.05 * len(path):
+                broken.append(f"{name}: back at {clock_text(back)}, after its shift")
+            if start < float(cars["shift_start"][vehicle]) - 1e-6:
+                broken.append(f"{name}: leaves at {clock_text(start)}, before its shift")
+        for s in visits:
+            if s in seen:
+                broken.append(f"{rows['delivery_id'][s]}: served twice")
+            seen.add(s)
+            origin = rows["depot"][s]
+            if origin is not None and int(origin) != int(cars["depot"][vehicle]):
+                broken.append(f"{rows['delivery_id'][s]}: its goods do not start from {name}'s depot")
+    return broken
+
+
+def clock_text(minutes: float) -> str:
+    """Minutes after midnight as HH:MM."""
+    whole = round(minutes)
+    return f"{whole // 60:02d}:{whole % 60:02d}"
+
+
+# The rule of a careful planner ---------------------------------------------------------------------------------------------
+
+
+def savings_routes(problem: RoutingProblem) -> Routes:
+    """What a careful planner drives: Clarke and Wright's savings by depot for the vehicles there, windows kept.
+
+    Routes take the cheapest vehicle that holds them; stops left over are put where they cost least.
+    """
+    routes: Routes = {}
+    for stops, vehicles in _parts(problem):
+        can = [s for s in stops if _hopeless(problem, s, vehicles) is None]
+        if can and vehicles:
+            routes |= _savings_part(problem, can, vehicles)
+    return routes
+
+
+def _savings_part(problem: RoutingProblem, stops: list[int], vehicles: list[int]) -> Routes:
+    rows, cars = problem.stops, problem.vehicles
+    depot = int(cars["depot"][vehicles[0]])
+    places = np.array([depot, *(int(rows["place"][s]) for s in stops)])
+    km, minutes = problem.km[np.ix_(places, places)], problem.minutes[np.ix_(places, places)]
+    km = np.where(np.isfinite(km), km, _FAR)
+    minutes = np.where(np.isfinite(minutes), minutes, _FAR)
+    limits = cars["max_km"].gather(vehicles).drop_nulls()
+    start = float(cars["shift_start"].gather(vehicles).max())  # type: ignore[arg-type]
+    end = float(cars["shift_end"].gather(vehicles).min())  # type: ignore[arg-type]
+
+    def build(capacity: float) -> list[list[int]]:
+        return savings(
+            km,
+            minutes,
+            demand=np.array([0.0, *(float(rows["quantity"][s]) for s in stops)]),
+            capacity=capacity,
+            ready=np.array([start, *(float(rows["ready"][s]) for s in stops)]),
+            due=np.array([end, *(float(rows["due"][s]) for s in stops)]),
+            service=np.array([0.0, *(float(rows["service"][s]) for s in stops)]),
+            max_distance=float(limits.min()) if len(limits) else np.inf,  # type: ignore[arg-type]
+            reverse=False,
+        )
+
+    best: tuple[float, Routes] | None = None
+    for capacity in sorted({float(c) for c in cars["capacity"].gather(vehicles)}):
+        built = [[stops[k - 1] for k in route] for route in build(capacity)]
+        routes = _assign(problem, built, vehicles)
+        routes = _insert_left(
+            problem, routes, [s for s in stops if s not in {x for r in routes.values() for x in r}], vehicles
+        )
+        left = len(stops) - sum(map(len, routes.values()))
+        worth = total_cost(problem, routes) + left * _dearest(problem)
+        if best is None or worth < best[0] - 1e-9:
+            best = (worth, routes)
+    return best[1] if best else {}
+
+
+def _assign(problem: RoutingProblem, built: list[list[int]], vehicles: list[int]) -> Routes:
+    free = list(vehicles)
+    routes: Routes = {}
+    loads = [float(problem.stops["quantity"].gather(route).sum()) for route in built]
+    for k in sorted(range(len(built)), key=lambda k: (-loads[k], k)):
+        fitting = [v for v in free if not violations(problem, {v: built[k]})]
+        if fitting:
+            pick = min(fitting, key=lambda v: (total_cost_of(problem, v, built[k]), v))
+            routes[pick] = built[k]
+            free.remove(pick)
+    return routes
+
+
+def total_cost_of(problem: RoutingProblem, vehicle: int, visits: Sequence[int]) -> float:
+    """Cost of one route as planned, lateness included."""
+    if not visits:
+        return 0.0
+    start, arrivals, _, back = timetable(problem, vehicle, visits)
+    place, depot = problem.stops["place"], int(problem.vehicles["depot"][vehicle])
+    path = [depot, *(int(place[s]) for s in visits), depot]
+    km = float(sum(problem.km[a, b] for a, b in zip(path[:-1], path[1:], strict=True)))
+    late = sum(
+        float(RouteCost.late(problem.stops["late_cost"][s] or 0.0, arrival, problem.stops["due"][s]))
+        for s, arrival in zip(visits, arrivals, strict=True)
+    )
+    return float(problem.cost_of(vehicle).value(km, back - start)) + late
+
+
+def _insert_left(problem: RoutingProblem, routes: Routes, left: list[int], vehicles: list[int]) -> Routes:
+    """Puts stops one by one where they add least cost, lateness priced, if that is less than dropping them."""
+    routes = {v: list(r) for v, r in routes.items()}
+    for s in left:
+        drop = problem.stops["drop_cost"][s]
+        limit = np.inf if drop is None else float(drop)
+        best: tuple[float, int, int] | None = None
+        for v in vehicles:
+            now = routes.get(v, [])
+            before = total_cost_of(problem, v, now)
+            for k in range(len(now) + 1):
+                tried = [*now[:k], s, *now[k:]]
+                if violations(problem, {v: tried}):
+                    continue
+                extra = total_cost_of(problem, v, tried) - before
+                if extra < limit and (best is None or extra < best[0] - 1e-9):
+                    best = (extra, v, k)
+        if best is not None:
+            _, v, k = best
+            routes.setdefault(v, []).insert(k, s)
+    return routes
+
+
+# Why a stop is dropped or late ---------------------------------------------------------------------------------------------
+
+
+def _hopeless(problem: RoutingProblem, stop: int, vehicles: Sequence[int]) -> str | None:
+    """Why no vehicle can serve a stop, whatever the others get; None if one can."""
+    row, cars = problem.stops.row(stop, named=True), problem.vehicles
+    if not vehicles:
+        return "no vehicle at its depot"
+    if row["quantity"] > max(float(cars["capacity"][v]) for v in vehicles) + 1e-9:
+        return f"its load {row['quantity']:g} is above the largest vehicle's capacity"
+    ways = [
+        (float(problem.minutes[int(cars["depot"][v]), row["place"]]), float(problem.minutes[row["place"], int(cars["depot"][v])]), v)
+        for v in vehicles
+    ]  # fmt: skip
+    ways = [(a, b, v) for a, b, v in ways if np.isfinite(a) and np.isfinite(b)]
+    if not ways:
+        return "no road leads there and back"
+    for there, back, v in ways:
+        begin = max(float(cars["shift_start"][v]) + there, row["ready"])
+        if begin + row["service"] + back <= float(cars["shift_end"][v]) + 1e-6:
+            limit = cars["max_km"][v]
+            depot = int(cars["depot"][v])
+            if limit is None or problem.km[depot, row["place"]] + problem.km[row["place"], depot] <= float(limit):
+                return None
+    return "no vehicle gets there and back within its shift and distance"
+
+
+def explanations(problem: RoutingProblem, routes: Routes, params: Params) -> pl.DataFrame:
+    """Dropped and late stops, dearest first: constraint, amount (money it costs to force it in, or on time), message."""
+    schema = {"constraint": pl.String, "amount": pl.Float64, "message": pl.String}
+    outcome = evaluate(problem, routes)
+    base = outcome.total
+    served = {s for visits in routes.values() for s in visits}
+    rows = problem.stops
+    late_cost = outcome.late.mean(axis=1)
+    concerned = [s for s in range(rows.height) if s not in served or late_cost[s] > _TOLERANCE]
+    concerned.sort(key=lambda s: (-(float(rows["drop_cost"][s] or 1e12) if s not in served else late_cost[s]), s))
+    found: list[tuple[str, float, str]] = []
+    for count, s in enumerate(concerned):
+        name, dropped = rows["delivery_id"][s], s not in served
+        vehicles = [
+            v
+            for v in range(problem.vehicles.height)
+            if rows["depot"][s] is None or int(problem.vehicles["depot"][v]) == int(rows["depot"][s])
+        ]
+        reason = _hopeless(problem, s, vehicles)
+        if reason is not None:
+            found.append((name, float("inf"), f"{name}: dropped, {reason}"))
+            continue
+        if count >= params.explain:
+            found.append((name, float("nan"), f"{name}: {'dropped' if dropped else 'late'}"))
+            continue
+        price = _force(problem, routes, s, vehicles, params, base, dropped)
+        if dropped:
+            own = float(rows["drop_cost"][s] or 0.0)
+            text = (
+                f"{name}: dropped at {own:,.2f}; serving it costs {price:,.2f} more in routes"
+                if np.isfinite(price)
+                else f"{name}: dropped; no plan was found that serves it"
+            )
+        else:
+            text = (
+                f"{name}: {outcome.arrival[s].mean() - rows['due'][s]:.0f} minutes late at {late_cost[s]:,.2f}; on time costs "
+                f"{price:,.2f} more in routes"
+                if np.isfinite(price)
+                else f"{name}: late at {late_cost[s]:,.2f}; no plan was found that is on time"
+            )
+        found.append((name, price, text))
+    return pl.DataFrame(found, schema=schema, orient="row")
+
+
+def _force(
+    problem: RoutingProblem, routes: Routes, stop: int, vehicles: list[int], params: Params, base: float, dropped: bool
+) -> float:
+    """Money by which routes cost more, the stop's own drop or late cost left out, if it must be served in its window."""
+    others = [s for s in range(problem.stops.height) if _hopeless(problem, s, vehicles) is None]
+    others = [
+        s
+        for s in others
+        if problem.stops["depot"][s] is None or problem.stops["depot"][stop] is None
+        or int(problem.stops["depot"][s]) == int(problem.stops["depot"][stop])
+    ]  # fmt: skip
+    model = _model(problem, others, vehicles, soft=True, must={stop}, hard={stop})
+    effort = Effort(5.0, max(300, (params.iterations or iterations_for(len(others))) // 4))
+    found = search(model.data, effort, params.seed)
+    if found.cost is None:
+        return float("inf")
+    forced = {v: r for v, r in routes.items() if v not in vehicles} | _routes(model, found.plan)
+    outcome = evaluate(problem, forced)
+    if stop not in {s for r in forced.values() for s in r} or outcome.late[stop].mean() > _TOLERANCE:
+        return float("inf")
+    now = evaluate(problem, routes)
+    own = now.dropped[stop] if dropped else now.late[stop].mean()
+    return float(outcome.total - (base - own))
+
+
+# The bound -----------------------------------------------------------------------------------------------------------------
+
+
+def lower_bound(problem: RoutingProblem, minutes: Array | None = None, rounds: int = 8, largest: int = 250) -> float:
+    """No plan costs less: arcs by kind of vehicle as a linear program, with rounded capacity cuts found round by round.
+
+    Waiting, lateness, shifts and windows cost nothing here, so the bound also holds for expected costs under uncertain times
+    if `minutes` are expected ones. Above `largest` stops a part is bounded by the cheapest arc into each stop.
+
+    Args:
+        problem: The day.
+        minutes: Driving times that cost money (P, P); None: those of the problem.
+        rounds: Rounds of cuts at most.
+        largest: Stops up to which the program is solved.
+    """
+    times = problem.minutes if minutes is None else minutes
+    return sum(_part_bound(problem, stops, vehicles, times, rounds, largest) for stops, vehicles in _parts(problem))
+
+
+def _part_bound(
+    problem: RoutingProblem, stops: list[int], vehicles: list[int], minutes: Array, rounds: int, largest: int
+) -> float:
+    from scipy.optimize import linprog
+    from scipy.sparse import coo_array, vstack
+
+    rows, cars = problem.stops, problem.vehicles
+    drop = np.array([0.0 if rows["drop_cost"][s] is None else float(rows["drop_cost"][s]) for s in stops])
+    if not vehicles:
+        return float(drop.sum())
+    kinds: dict[tuple[Any, ...], list[int]] = {}
+    for v in vehicles:
+        row = cars.row(v, named=True)
+        names = ("depot", "capacity", "fixed_cost", "cost_per_km", "cost_per_minute")
+        kinds.setdefault(tuple(row[name] for name in names), []).append(v)
+    n = len(stops)
+    quantity = np.array([float(rows["quantity"][s]) for s in stops])
+    service = np.array([0.0, *(float(rows["service"][s]) for s in stops)])
+    costs, caps, counts, fixed = [], [], [], []
+    for (depot, capacity, fix, per_km, per_minute), members in sorted(kinds.items()):
+        places = np.array([int(depot), *(int(rows["place"][s]) for s in stops)])
+        grid = np.ix_(places, places)
+        c = per_km * problem.km[grid] + per_minute * (minutes[grid] + service[:, None])
+        origin = [rows["depot"][s] for s in stops]
+        for i, o in enumerate(origin):
+            if (o is not None and int(o) != int(depot)) or quantity[i] > capacity + 1e-9:
+                c[i + 1, :] = c[:, i + 1] = np.inf
+        np.fill_diagonal(c, np.inf)
+        costs.append(c)
+        caps.append(float(capacity))
+        counts.append(len(members))
+        fixed.append(float(fix))
+    if n > largest:
+        into = np.min([c.min(axis=0)[1:] for c in costs], axis=0)
+        into = np.where(np.isfinite(into), into, drop)
+        per_unit = min(f / cap for f, cap in zip(fixed, caps, strict=True) if cap > 0)
+        optional = np.array([rows["drop_cost"][s] is not None for s in stops])
+        each = into + per_unit * quantity
+        return float(np.where(optional, np.minimum(each, drop), each).sum())
+    # Variables: arcs of each kind, vehicles used of each kind, stops dropped.
+    arcs = [(k, i, j) for k, c in enumerate(costs) for i, j in zip(*np.nonzero(np.isfinite(c)), strict=True)]
+    kind, tail, head = (np.array(column, dtype=np.int64) for column in zip(*arcs, strict=True)) if arcs else (
+        np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    )  # fmt: skip
+    m, kk = len(arcs), len(costs)
+    price = np.concatenate([[costs[k][i, j] for k, i, j in arcs], fixed, drop])
+    width = m + kk + n
+
+    def row_of(entries: list[tuple[NDArray[np.int64], float]]) -> Any:
+        columns = np.concatenate([e for e, _ in entries])
+        values = np.concatenate([np.full(len(e), value) for e, value in entries])
+        return coo_array((values, (np.zeros(len(columns), np.int64), columns)), shape=(1, width))
+
+    equal, right = [], []
+    for i in range(1, n + 1):  # each stop is entered once or dropped
+        equal.append(row_of([(np.flatnonzero(head == i), 1.0), (np.array([m + kk + i - 1]), 1.0)]))
+        right.append(1.0)
+    for k in range(kk):
+        mine = kind == k
+        for i in range(1, n + 1):
+            equal.append(
+                row_of([(np.flatnonzero(mine & (head == i)), 1.0), (np.flatnonzero(mine & (tail == i)), -1.0)])
+            )
+            right.append(0.0)
+        equal.append(row_of([(np.flatnonzero(mine & (tail == 0)), 1.0), (np.array([m + k]), -1.0)]))
+        right.append(0.0)
+    below, limit = [], []
+    for k in range(kk):  # loads of a kind fit in the vehicles of it that are used
+        mine = np.flatnonzero((kind == k) & (head > 0))
+        loads = coo_array(
+            (np.concatenate([quantity[head[mine] - 1], [-caps[k]]]), (np.zeros(len(mine) + 1, np.int64), np.append(mine, m + k))),
+            shape=(1, width),
+        )  # fmt: skip
+        below.append(loads)
+        limit.append(0.0)
+    bounds = [(0.0, 1.0)] * m + [(0.0, float(c)) for c in counts]
+    bounds += [(0.0, 1.0) if rows["drop_cost"][s] is not None else (0.0, 1.0) for s in stops]
+    best, largest_cap = 0.0, max(caps)
+    for _ in range(rounds):
+        found = linprog(
+            price,
+            A_ub=vstack(below).tocsr(),
+            b_ub=limit,
+            A_eq=vstack(equal).tocsr(),
+            b_eq=right,
+            bounds=bounds,
+            method="highs",
+        )
+        if not found.success:
+            break
+        best = float(found.fun)
+        cuts = _capacity_cuts(found.x, kind, tail, head, n, m, kk, quantity, largest_cap)
+        if not cuts:
+            break
+        for inside, need in cuts:
+            member = np.zeros(n + 1, dtype=bool)
+            member[inside] = True
+            entering = np.flatnonzero(member[head] & ~member[tail])
+            # Entered at least `need` times, less one for each stop of the set that is dropped.
+            below.append(row_of([(entering, -1.0), (m + kk + np.array(inside) - 1, -1.0)]))
+            limit.append(-float(need))
+    return max(0.0, best * (1 - 1e-7))
+
+
+def _capacity_cuts(
+    x: Array, kind: Any, tail: Any, head: Any, n: int, m: int, kk: int, quantity: Array, capacity: float
+) -> list[tuple[list[int], int]]:
+    """Sets of stops that a fractional plan enters less often than their load needs: components, then greedy growth."""
+    flow = np.zeros((n + 1, n + 1))
+    np.add.at(flow, (tail, head), x[:m])
+    dropped = x[m + kk :]
+    both = flow + flow.T
+    cuts: dict[tuple[int, ...], int] = {}
+
+    def consider(inside: list[int]) -> None:
+        outside = np.ones(n + 1, dtype=bool)
+        outside[inside] = False
+        entering = float(flow[np.ix_(outside.nonzero()[0], inside)].sum())
+        need = int(np.ceil(quantity[np.array(inside) - 1].sum() / capacity - 1e-9)) if capacity > 0 else 1
+        need = max(1, need)
+        if entering + float(dropped[np.array(inside) - 1].sum()) < need - 1e-4:
+            cuts[tuple(sorted(inside))] = need
+
+    for seed in range(1, n + 1):
+        inside, pull = [seed], both[seed].copy()
+        pull[[0, seed]] = -1.0
+        consider(inside)
+        while len(inside) < n:
+            pick = int(np.argmax(pull))
+            if pull[pick] <= 1e-6:
+                break
+            inside.append(pick)
+            pull += np.where(pull < 0, 0.0, both[pick])
+            pull[pick] = -1.0
+            consider(inside)
+    ranked = sorted(cuts.items(), key=lambda item: (len(item[0]), item[0]))
+    return [(list(inside), need) for inside, need in ranked[:80]]
+
+
+# Re-planning ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Replan:
+    """Ways to take in what has changed, from the calmest to the freest.
+
+    Attributes:
+        curve: A row a way: routes_open (routes that might change), routes_changed, stops_moved (to another vehicle), cost,
+            price (cost plus the price of change).
+        plans: The routes of each row.
+        chosen: Row with the least price.
+    """
+
+    curve: pl.DataFrame
+    plans: list[Routes] = field(repr=False)
+    chosen: int = 0
+
+    @property
+    def routes(self) -> Routes:
+        """The routes chosen."""
+        return self.plans[self.chosen]
+
+
+def replan(
+    problem: RoutingProblem,
+    before: Routes,
+    *,
+    change_price: float = 0.0,
+    locked: Sequence[int] = (),
+    open_routes: Sequence[int] = (1, 2, 3, 4, 8),
+    most_routes: int | None = None,
+    params: Params | None = None,
+) -> Replan:
+    """Takes new deliveries, lost vehicles or closed roads into a plan that stands, and shows what calm costs.
+
+    Each way opens the routes nearest to what has to be placed and leaves all others as they are; inside, PyVRP has one vehicle
+    type and one profile per old route, in which every stop that had another vehicle is `change_price` dearer to enter. The
+    last way opens all.
+
+    Args:
+        problem: The day as it is now.
+        before: The routes that stand, in rows of `problem` (see `routes_of`).
+        change_price: Money for each stop that changes its vehicle.
+        locked: Vehicles on the road: their routes stay.
+        open_routes: How many routes to open in each way; all in the last.
+        most_routes: If given, only ways that change no more routes than this are chosen from.
+        params: Search of each way.
+    """
+    params = params or Params()
+    fixed = {v: list(r) for v, r in before.items() if v in set(locked)}
+    free = {v: list(r) for v, r in before.items() if v not in fixed and v < problem.vehicles.height}
+    placed = {s for r in before.values() for s in r}
+    new = [s for s in range(problem.stops.height) if s not in placed]
+    broken = [v for v, r in free.items() if violations(problem, {v: r})]
+    start = {v: r for v, r in free.items() if v not in broken}
+    loose = new + [s for v in broken for s in free[v]]
+    idle = [v for v in range(problem.vehicles.height) if v not in before]
+    home = {s: v for v, r in before.items() for s in r}
+    order = _nearest_routes(problem, start, loose)
+    ways = sorted({min(k, len(order)) for k in open_routes} | {len(order)})
+    plans: list[Routes] = []
+    rows: list[dict[str, Any]] = []
+    carried: Routes | None = None
+    for k in ways:
+        chosen = order[:k]
+        inside = [s for v in chosen for s in start[v]] + loose
+        cars = [*chosen, *broken, *idle]
+        kept = {v: r for v, r in start.items() if v not in chosen}
+        first = carried or _insert_left(problem, {v: start[v] for v in chosen}, loose, cars)
+        first = {v: r for v, r in first.items() if v in cars}
+        missing = [s for s in inside if s not in {x for r in first.values() for x in r}]
+        first |= {v: start[v] for v in chosen if v not in first and not (set(start[v]) - set(missing))}
+        inner = _search_open(problem, inside, cars, home, change_price, first, params)
+        routes = fixed | kept | {v: r for v, r in inner.items() if r}
+        changed = [v for v in {*routes, *before} if routes.get(v, []) != before.get(v, [])]
+        moved = [s for v, r in routes.items() for s in r if s in home and home[s] != v]
+        gone = [s for s in home if s not in {x for r in routes.values() for x in r}]
+        cost = total_cost(problem, routes)
+        rows.append(
+            {
+                "routes_open": k,
+                "routes_changed": len(changed),
+                "stops_moved": len(moved),
+                "stops_dropped": len(gone),
+                "cost": cost,
+                "price": cost + change_price * len(moved),
+            }
+        )
+        plans.append(routes)
+        carried = {v: r for v, r in routes.items() if v not in fixed}
+    curve = pl.DataFrame(rows)
+    candidates = [i for i, row in enumerate(rows) if most_routes is None or row["routes_changed"] <= most_routes]
+    chosen_row = min(candidates or range(len(rows)), key=lambda i: (rows[i]["price"], i))
+    return Replan(curve, plans, chosen_row)
+
+
+def _nearest_routes(problem: RoutingProblem, routes: Routes, loose: list[int]) -> list[int]:
+    """Vehicles by how near their routes lie to the stops to be placed."""
+    place = problem.stops["place"].to_numpy()
+    if not loose:
+        return sorted(routes)
+    targets = place[loose]
+
+    def near(vehicle: int) -> float:
+        visits = place[routes[vehicle]]
+        km = np.minimum(problem.km[np.ix_(targets, visits)], problem.km[np.ix_(visits, targets)].T)
+        return float(np.sort(km, axis=1)[:, :2].mean())
+
+    return sorted(routes, key=lambda v: (near(v), v))
+
+
+def _search_open(
+    problem: RoutingProblem,
+    stops: list[int],
+    cars: list[int],
+    home: Mapping[int, int],
+    change_price: float,
+    start: Routes,
+    params: Params,
+) -> Routes:
+    if not stops or not cars:
+        return {}
+    can = [s for s in stops if _hopeless(problem, s, cars) is None]
+    model = _model(problem, can, cars, soft=False, must=None, home=home, change_price=change_price)
+    effort = Effort(
+        params.seconds if params.seconds is not None else _seconds_for(len(can)),
+        params.iterations if params.iterations is not None else iterations_for(len(can)),
+    )
+    found = search(model.data, effort, params.seed, _as_plan(model, start))
+    if found.cost is None:
+        return start
+    routes = _routes(model, found.plan)
+    if any(violations(problem, {v: r}) for v, r in routes.items()):
+        return start
+    return _as_before(problem, routes, start, home)
+
+
+def _as_before(problem: RoutingProblem, routes: Routes, start: Routes, home: Mapping[int, int]) -> Routes:
+    """Takes back changes that brought nothing: a route with the stops it had keeps its order if that costs no more."""
+    out: Routes = {}
+    for v, r in routes.items():
+        old = start.get(v, [])
+        same = sorted(old) == sorted(r) and not violations(problem, {v: old})
+        out[v] = old if same and total_cost_of(problem, v, old) <= total_cost_of(problem, v, r) + 1e-6 else r
+    return out
+
+
+def with_minutes(problem: RoutingProblem, minutes: Array) -> RoutingProblem:
+    """The same day planned with other driving times."""
+    return replace(problem, minutes=minutes)
