@@ -38,8 +38,6 @@ OUTSIDE_CHANCE = 0.05
 RUSH_SHARE = 0.15
 WAREHOUSE_LATE_RATE = 0.30
 OUTSIDE_LATE_RATE = 0.60
-# Components are bought once a week up to this many days of use.
-COMPONENT_DAYS = 16.0
 ENERGY_PRICE = 0.16
 # A part at the end of its life slows its machine by this share, and multiplies its scrap.
 WORN_SLOWER = 0.08
@@ -52,16 +50,16 @@ DAILY_COUNT_DAYS = 56
 UNITS_INSPECTED = 8
 READINGS_PER_DAY = 4
 
-# Name, unit cost, family of machines that consume it, units per unit of product.
-_MATERIALS: tuple[tuple[str, float, str, float], ...] = (
-    ("Bottle", 0.08, "bottling", 1.0),
-    ("Sugar (kg)", 0.60, "bottling", 0.09),
-    ("Potatoes (kg)", 0.45, "frying", 0.8),
-    ("Flour (kg)", 0.50, "baking", 0.4),
-    ("Milk (l)", 0.42, "filling", 0.9),
-    ("Cream (l)", 1.90, "freezing", 0.3),
-    ("Carton", 0.03, "packing", 0.1),
-    ("Label", 0.01, "packing", 1.0),
+# Name, unit cost, family of machines that consume it, units per unit of product, days of mean use that are kept at most.
+_MATERIALS: tuple[tuple[str, float, str, float, float], ...] = (
+    ("Bottle", 0.08, "bottling", 1.0, 18.0),
+    ("Sugar (kg)", 0.60, "bottling", 0.09, 26.0),
+    ("Potatoes (kg)", 0.45, "frying", 0.8, 15.0),
+    ("Flour (kg)", 0.50, "baking", 0.4, 24.0),
+    ("Milk (l)", 0.42, "filling", 0.9, 17.0),
+    ("Cream (l)", 1.90, "freezing", 0.3, 15.0),
+    ("Carton", 0.03, "packing", 0.1, 45.0),
+    ("Label", 0.01, "packing", 1.0, 45.0),
 )
 
 
@@ -185,10 +183,11 @@ class Plant:
         self._bill = np.zeros((len(_MATERIALS), company.shape[1]))
         for p in range(company.shape[1]):
             line = FAMILIES[company.product_family[p]].line
-            for c, (_, _, user, quantity) in enumerate(_MATERIALS):
+            for c, (_, _, user, quantity, _) in enumerate(_MATERIALS):
                 if user in (line, "packing"):
                     self._bill[c, p] = quantity
-        self.component_target: Floats = np.ceil(COMPONENT_DAYS * (self._bill @ flow))
+        kept = np.array([material[4] for material in _MATERIALS])
+        self.component_target: Floats = np.ceil(kept * (self._bill @ flow))
 
     # What the shop floor asks -----------------------------------------------------------------------------------------
 

@@ -79,7 +79,9 @@ class ManufacturingInputs:
             self.products, self.routings, self.machines, self.calendar, self.orders, self.order_history, self.output,
             self.components, self.bills, self.receipts, self.energy,
         )  # fmt: skip
-        return fingerprint(*frames, {"as_of": self.as_of.isoformat(), "period": self.period, "settings": repr(self.settings)})
+        return fingerprint(
+            *frames, {"as_of": self.as_of.isoformat(), "period": self.period, "settings": repr(self.settings)}
+        )
 
     def with_order_due(self, order_id: str, due_on: date) -> ManufacturingInputs:
         """The same inputs, had an order another due date: the planner's what-if.
@@ -141,7 +143,9 @@ def read_inputs(home: Home, as_of: date) -> ManufacturingInputs:
     components = components.join(counts.rename({"product_id": "component_id"}), on="component_id", how="left")
     uncounted = components.filter(pl.col("on_hand").is_null())["component_id"].to_list()
     if uncounted:
-        notes.append(f"{len(uncounted)} components have no stock count by {as_of}, the first {uncounted[0]}: not limiting")
+        notes.append(
+            f"{len(uncounted)} components have no stock count by {as_of}, the first {uncounted[0]}: not limiting"
+        )
     components = components.drop_nulls("on_hand").select("component_id", "on_hand").sort("component_id")
     return ManufacturingInputs(
         as_of=as_of,
@@ -179,9 +183,7 @@ def _catalogue(home: Home, period: Period, notes: list[str]) -> pl.DataFrame:
     found = _mart(home, "products", "common").unique("product_id").sort("product_id")
     lacking = found["holding_cost"].null_count()
     if lacking:
-        notes.append(
-            f"{lacking} products have no holding cost: {YEARLY_HOLDING:.0%} of the unit cost a year assumed"
-        )
+        notes.append(f"{lacking} products have no holding cost: {YEARLY_HOLDING:.0%} of the unit cost a year assumed")
     rate = YEARLY_HOLDING * DAYS[period] / 365
     return found.select(
         "product_id", "family", "unit_cost", pl.col("holding_cost").fill_null(pl.col("unit_cost") * rate)
@@ -306,16 +308,18 @@ def _machines(home: Home, machines: pl.DataFrame, log: pl.DataFrame, as_of: date
     pace = timed.group_by("machine_id").agg(
         (pl.col("run_minutes").sum() / (pl.col("standard_minutes") * good_share).sum()).alias("pace")
     )
-    calendar = _mart(home, "machine_calendar").select("machine_id", pl.col("calendar_on").alias("produced_on"), "minutes")
+    calendar = _mart(home, "machine_calendar").select(
+        "machine_id", pl.col("calendar_on").alias("produced_on"), "minutes"
+    )
     worked = recent.group_by("machine_id", "produced_on").agg(pl.col("down_minutes").sum())
     standing = (
         worked.join(calendar, on=["machine_id", "produced_on"], how="left")
         .join(machines.select("machine_id", "minutes_per_day"), on="machine_id")
         .group_by("machine_id")
         .agg(
-            (pl.col("down_minutes").sum() / pl.coalesce("minutes", "minutes_per_day").sum().clip(lower_bound=1.0)).alias(
-                "down_share"
-            )
+            (
+                pl.col("down_minutes").sum() / pl.coalesce("minutes", "minutes_per_day").sum().clip(lower_bound=1.0)
+            ).alias("down_share")
         )
     )
     shift = pl.col("shift").replace_strict({"early": 0, "late": 1, "night": 2}, default=0, return_dtype=pl.Int64)

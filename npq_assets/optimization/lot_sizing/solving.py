@@ -92,7 +92,9 @@ def _worth_frame(problem: LotSizingProblem, plan: Production, worth: tuple[Array
     return pl.DataFrame(rows, schema=WORTH, orient="row")
 
 
-def search(report: watchdog.Report, problem: LotSizingProblem, params: Params, start: Production | None, budget: float) -> None:
+def search(
+    report: watchdog.Report, problem: LotSizingProblem, params: Params, start: Production | None, budget: float
+) -> None:
     """The search itself, in the child: reports plan, bound, solver, worth and conflict as they come."""
     ends = time.monotonic() + budget
     run = _Search(problem, params, report, ends)
@@ -233,7 +235,11 @@ class _Search:
         p, setup = self.problem, self.best.production.setup
         setups = int(p.eligible.sum()) * len(p.periods)
         if setups <= 20_000 and self.params.worth and self.left() > 0.5:
-            form = pure.build_pure(p, elastic=True, allowed=setup) if is_pure else tight.build(p, elastic=True, split=False)
+            form = (
+                pure.build_pure(p, elastic=True, allowed=setup)
+                if is_pure
+                else tight.build(p, elastic=True, split=False)
+            )
             form.fix_setups(setup)
             if len(form.z):
                 family = flow(p, self.best.production).family_setup
