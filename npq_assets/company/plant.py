@@ -28,13 +28,16 @@ Floats = NDArray[np.float64]
 
 MINUTES_PER_DAY = 960.0
 OVERTIME_PER_DAY = 240.0
-PRODUCTS_PER_MACHINE = 8
-# Share of a working day's minutes that the stores' mean demand takes on the line machines; seasons and orders come on top.
-BASE_LOAD = 0.60
+PRODUCTS_PER_MACHINE = 10
+# What a family needs made (as in `config`) and the line whose machines can do it.
+_LINES = {"bottling": "liquid", "filling": "liquid", "frying": "dry", "baking": "dry", "freezing": "frozen"}
+# Share of regular minutes that demand of the busiest eight weeks takes at standard times; stops and setups come on top.
+PEAK_LOAD = 0.74
 # An alternative machine is slower.
 ALTERNATIVE = 1.12
 # Orders of customers beside the warehouses: chance a day and product, and how long ahead they come.
 OUTSIDE_CHANCE = 0.05
+OUTSIDE_SHARE = 0.08
 RUSH_SHARE = 0.15
 WAREHOUSE_LATE_RATE = 0.30
 OUTSIDE_LATE_RATE = 0.60
@@ -117,8 +120,8 @@ class Plant:
 
     def _lay_out(self) -> None:
         company = self.company
-        lines = list(dict.fromkeys(f.line for f in FAMILIES))
-        line_of_product = np.array([lines.index(FAMILIES[f].line) for f in company.product_family])
+        lines = list(dict.fromkeys(_LINES.values()))
+        line_of_product = np.array([lines.index(_LINES[FAMILIES[f].line]) for f in company.product_family])
         self.machine_ids: list[str] = []
         self.machine_line: list[str] = []
         self.primary = np.zeros(company.shape[1], dtype=np.int64)
@@ -136,7 +139,7 @@ class Plant:
             if count > 1:
                 self.alternative[made] = first + (np.arange(made.size) + 1) % count
         self.makers = len(self.machine_ids)
-        for k in range(-(-self.makers // 4)):
+        for k in range(self.makers):
             self.machine_ids.append(f"M-PACKING-{k + 1:02d}")
             self.machine_line.append("packing")
         packers = len(self.machine_ids) - self.makers
@@ -149,45 +152,65 @@ class Plant:
     def _draw(self) -> None:
         company, seed, keys = self.company, self.seed, self.company.product_keys
         flow = company.base_demand.sum(axis=0)
-        relative = np.exp(0.2 * streams.normal(seed, "run time", keys))
-        # Machines of a line are alternatives of one another: what one lacks another has.
-        line = np.array([self.machine_line[m] for m in self.primary])
-        top = np.array([1.0 + 0.5 * FAMILIES[f].annual for f in company.product_family])
-        load = np.zeros(len(flow))
-        for name in dict.fromkeys(self.machine_line[: self.makers]):
-            mine = line == name
-            load[mine] = (flow * relative * top)[mine].sum() / self.machine_line.count(name)
-        # The plant works six days a week for demand of seven.
-        self.minutes_per_unit: Floats = np.round(MINUTES_PER_DAY * 6 / 7 * BASE_LOAD / load * relative, 5)
-        self.packing_minutes: Floats = np.round(0.2 * self.minutes_per_unit, 5)
-        self.packing_setup_minutes, self.packing_setup_cost = 5.0, 4.0
-        self.setup_minutes: Floats = 10.0 + np.floor(15.0 * streams.uniform(seed, "setup time", keys))
-        self.setup_cost: Floats = np.round(20.0 + 40.0 * streams.uniform(seed, "setup cost", keys))
-        names = company.families
-        alone = {line: len({f.name for f in FAMILIES if f.line == line}) == 1 for line in {f.line for f in FAMILIES}}
-        self.setup_family = [
-            f"{name} {'AB'[p // len(FAMILIES) % 2]}" if alone[FAMILIES[f].line] else name
-            for p, (name, f) in enumerate(zip(names, company.product_family, strict=True))
-        ]
+        self._relative: Floats = np.exp(0.2 * streams.normal(seed, "run time", keys))
+        self._size(flow, flow)
+        self.packing_setup_minutes, self.packing_setup_cost = 3.0, 1.0
+        self.setup_minutes: Floats = 5.0 + np.floor(10.0 * streams.uniform(seed, "setup time", keys))
+        self.setup_cost: Floats = np.round(7.0 + 14.0 * streams.uniform(seed, "setup cost", keys))
+        self.setup_family = company.families
         family_keys = streams.name_keys(self.setup_family)
         self.family_setup_minutes: Floats = 20.0 + np.floor(
             25.0 * streams.uniform(seed, "family setup time", family_keys)
         )
-        self.family_setup_cost: Floats = np.round(40.0 + 60.0 * streams.uniform(seed, "family setup cost", family_keys))
+        self.family_setup_cost: Floats = np.round(14.0 + 21.0 * streams.uniform(seed, "family setup cost", family_keys))
         self.startup_scrap: Floats = 2.0 + np.floor(5.0 * streams.uniform(seed, "startup scrap", keys))
         self.scrap_rate: Floats = 0.008 + 0.017 * streams.uniform(seed, "scrap rate", self.machine_keys)
         self.power_kw: Floats = np.round(12.0 + 30.0 * streams.uniform(seed, "power", self.machine_keys), 1)
         self.overtime_cost: Floats = np.round(0.9 + 0.6 * streams.uniform(seed, "overtime", self.machine_keys), 2)
         self.late_rate: Floats = WAREHOUSE_LATE_RATE * company.unit_cost
-        self._flow = flow
         self._bill = np.zeros((len(_MATERIALS), company.shape[1]))
         for p in range(company.shape[1]):
             line = FAMILIES[company.product_family[p]].line
             for c, (_, _, user, quantity, _) in enumerate(_MATERIALS):
                 if user in (line, "packing"):
                     self._bill[c, p] = quantity
+
+    @property
+    def component_target(self) -> Floats:
+        """Units of each component up to which it is bought (C)."""
         kept = np.array([material[4] for material in _MATERIALS])
-        self.component_target: Floats = np.ceil(kept * (self._bill @ flow))
+        return np.asarray(np.ceil(kept * (self._bill @ self._flow)))
+
+    def _size(self, peak: Floats, mean: Floats) -> None:
+        """Sizes the lines to the market: at the top of the season their regular time is just enough.
+
+        Args:
+            peak: Units ordered a day at the busiest time, by product (of the lines' busiest weeks).
+            mean: Units ordered a day over the year, by product.
+        """
+        line = np.array([self.machine_line[m] for m in self.primary])
+        per_unit = np.zeros(len(mean))
+        for name in dict.fromkeys(self.machine_line[: self.makers]):
+            mine = line == name
+            load = float((self._relative * np.maximum(peak, 1e-6))[mine].sum())
+            # The plant works six days a week for demand of seven.
+            per_unit[mine] = MINUTES_PER_DAY * 6 / 7 * PEAK_LOAD * self.machine_line[: self.makers].count(name) / load
+        self.minutes_per_unit: Floats = np.round(per_unit * self._relative, 5)
+        self.packing_minutes: Floats = np.round(0.6 * self.minutes_per_unit, 5)
+        self._flow = np.maximum(mean, 1e-3)
+
+    def _size_to_market(self) -> None:
+        """Sizes the lines to what the stores ordered so far."""
+        ordered = np.array(self._ordered)
+        weeks = min(8 * 7, len(ordered))
+        total = np.cumsum(np.vstack([np.zeros(ordered.shape[1]), ordered]), axis=0)
+        moving = (total[weeks:] - total[:-weeks]) / weeks  # (windows, P)
+        line = np.array([self.machine_line[m] for m in self.primary])
+        peak = np.zeros(ordered.shape[1])
+        for name in dict.fromkeys(line):
+            mine = line == name
+            peak[mine] = moving[int((moving * self._relative)[:, mine].sum(axis=1).argmax()), mine]
+        self._size(peak * (1.0 + OUTSIDE_SHARE), ordered.mean(axis=0))
 
     # What the shop floor asks -----------------------------------------------------------------------------------------
 
@@ -322,6 +345,8 @@ class Plant:
     def tables(self) -> Iterator[TableFile]:
         """All landing tables of the manufacturing system."""
         config = self.company.config
+        if self._days:
+            self._size_to_market()
         yield "manufacturing.machines", "machines", self._machines_frame()
         yield "manufacturing.routings", "routings", self._routings_frame()
         yield "manufacturing.bills_of_material", "bills-of-material", self._materials_frame()

@@ -81,8 +81,9 @@ class PlantPlanner:
             options = []
             for m in plant.machines_of[p]:
                 minutes = self._minutes(m, p, quantity, int(last[m]))
-                # Without time for the setup and a part of the lot there is no use in starting.
-                if regular[m] - used[m] > min(minutes, 90.0) and (days <= COVER_DAYS or used[m] < 0.5 * regular[m]):
+                # Without time for the setup and a part of the lot there is no use in starting; what is late may take overtime.
+                room = regular[m] - used[m] + (plant.overtime_limit(m, day) if days <= 0 else 0.0)
+                if room > min(minutes, 90.0) and (days <= COVER_DAYS or used[m] < 0.5 * regular[m]):
                     options.append((max(0.0, used[m] + minutes - regular[m]) * 2.0 + minutes, m))
             if options:
                 self._load(min(options)[1], Lot(p, quantity), lots, used, last)
