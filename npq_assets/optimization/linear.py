@@ -104,7 +104,7 @@ class Model:
         r, c, v = (np.concatenate([e[k] for e in self._entries]) for k in range(3))
         return coo_matrix((v, (r, c)), shape=(self.rows, self.columns)).tocsc()
 
-    def load(self, *, relaxed: bool = False, threads: int = 1) -> Any:
+    def load(self, *, relaxed: bool = False) -> Any:
         """A HiGHS object with the program."""
         import highspy
 
@@ -114,7 +114,7 @@ class Model:
         with silence():
             highs = highspy.Highs()
             highs.silent()
-        highs.setOptionValue("threads", threads)
+        # Not the number of threads: HiGHS refuses one that differs from what another caller in the process has set.
         highs.setOptionValue("parallel", "off")
         a, (low, high) = self.matrix(), self.row_limits()
         kinds = np.zeros(self.columns, np.int32) if relaxed else self.integer.astype(np.int32)

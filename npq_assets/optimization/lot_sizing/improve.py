@@ -6,6 +6,7 @@ items are fixed, all quantities stay free. For many items the same with the othe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -56,7 +57,9 @@ def penalized(problem: LotSizingProblem, production: Production) -> float:
     return price(problem, production, f).total + minute * float(over.sum()) + broken
 
 
-def window_neighbourhoods(problem: LotSizingProblem, seed: int, *, binaries: int = 90) -> Iterator[Setups]:
+def window_neighbourhoods(
+    problem: LotSizingProblem, seed: int, *, binaries: int = 90
+) -> Iterator[Setups]:
     """Setups that are free, in turn: windows of periods over all items, then groups of items over all periods."""
     n, machines, periods = problem.shape
     rng = np.random.default_rng(seed)
@@ -219,9 +222,7 @@ def improve_items(
         allowed = np.where(free[:, None, None], allowed, setup & loose[:, None, None])
         forced = setup & (loose & ~free)[:, None, None]
         chosen = free | loose
-        rest = Production(
-            np.where(chosen[:, None, None], 0.0, best.production.quantity), setup & ~chosen[:, None, None]
-        )
+        rest = Production(np.where(chosen[:, None, None], 0.0, best.production.quantity), setup & ~chosen[:, None, None])
         others_flow = flow(problem, rest)
         form = build_pure(
             problem, items=chosen, allowed=allowed, forced=forced, used=others_flow.used,

@@ -26,10 +26,13 @@ def economic_lots(problem: LotSizingProblem) -> Production:
     family = np.zeros((len(family_time), machines, periods), bool)
     room = problem.capacity.copy()
     extra = np.minimum(problem.overtime_limit, 1e9)
-    minute = (
-        float(problem.overtime_cost[problem.overtime_cost > 0].mean()) if (problem.overtime_cost > 0).any() else 0.0
-    )
+    minute = float(problem.overtime_cost[problem.overtime_cost > 0].mean()) if (problem.overtime_cost > 0).any() else 0.0
     drawn = np.zeros((n, periods))  # units that lots of other items draw in
+
+    run = np.where(problem.eligible, problem.run_time, 0.0)
+    unit = run * (minute + 1e-6) + problem.variable_cost.mean(axis=2)
+    unit = np.where(problem.eligible, unit, np.inf)
+    choices_of = [[int(m) for m in np.argsort(unit[i], kind="stable") if problem.eligible[i, m]] for i in range(n)]
 
     def minutes(i: int, m: int, t: int, units: float) -> float:
         need = units * problem.run_time[i, m]
@@ -60,18 +63,10 @@ def economic_lots(problem: LotSizingProblem) -> Production:
     def place(i: int, due: int, units: float) -> None:
         lead = int(problem.lead_time[i])
         latest = max(0, due - lead)
-        order = np.argsort(
-            problem.run_time[i] * minute + problem.variable_cost[i].mean(axis=1) + problem.run_time[i] * 1e-6
-        )
-        choices = [int(m) for m in order if problem.eligible[i, m]]
+        choices = choices_of[i]
         whole = max(units, float(problem.minimum_lot[i]))
         late = range(latest + 1, periods) if problem.may_be_late[i] or (problem.bill[i] > 0).any() else range(0)
-        for days, overtime in (
-            (range(latest, -1, -1), False),
-            (range(latest, -1, -1), True),
-            (late, False),
-            (late, True),
-        ):
+        for days, overtime in ((range(latest, -1, -1), False), (range(latest, -1, -1), True), (late, False), (late, True)):
             for t in days:
                 for m in choices:
                     if fits(i, m, t, room[m, t] + (extra[m, t] if overtime else 0.0)) >= whole - 1e-9:

@@ -92,16 +92,14 @@ def _worth_frame(problem: LotSizingProblem, plan: Production, worth: tuple[Array
     return pl.DataFrame(rows, schema=WORTH, orient="row")
 
 
-def search(
-    report: watchdog.Report, problem: LotSizingProblem, params: Params, start: Production | None, budget: float
-) -> None:
+def search(report: watchdog.Report, problem: LotSizingProblem, params: Params, start: Production | None, budget: float) -> None:
     """The search itself, in the child: reports plan, bound, solver, worth and conflict as they come."""
     ends = time.monotonic() + budget
     run = _Search(problem, params, report, ends)
-    run.begin(start)
     is_pure = pure.is_pure(problem)
     setups = int(problem.eligible.sum()) * len(problem.periods)
     many = setups > MANY_SETUPS and is_pure
+    run.begin(start, rule=not many)
     method = params.method if params.method != "auto" else ("decomposition" if many else "tight")
     if method == "decomposition" and not is_pure:
         method = "tight"
@@ -124,9 +122,10 @@ class _Search:
     def left(self) -> float:
         return self._ends - time.monotonic()
 
-    def begin(self, start: Production | None) -> None:
+    def begin(self, start: Production | None, *, rule: bool) -> None:
         self.best.value = improve.penalized(self.problem, self.best.production)
-        self.offer(economic_lots(self.problem))
+        if rule:
+            self.offer(economic_lots(self.problem))
         if start is not None:
             self.offer(start)
         self._report(plan=self.best.production, solver="rule")
@@ -235,11 +234,7 @@ class _Search:
         p, setup = self.problem, self.best.production.setup
         setups = int(p.eligible.sum()) * len(p.periods)
         if setups <= 20_000 and self.params.worth and self.left() > 0.5:
-            form = (
-                pure.build_pure(p, elastic=True, allowed=setup)
-                if is_pure
-                else tight.build(p, elastic=True, split=False)
-            )
+            form = pure.build_pure(p, elastic=True, allowed=setup) if is_pure else tight.build(p, elastic=True, split=False)
             form.fix_setups(setup)
             if len(form.z):
                 family = flow(p, self.best.production).family_setup
@@ -251,7 +246,9 @@ class _Search:
                 price = np.maximum(0.0, -solution.duals[form.capacity_rows])
                 self._report(worth=(price, "dual, setups as planned"))
         if not improve.keeps_limits(p, self.best):
-            self._report(conflict=self._conflict(is_pure))
+            names = [name for name, _, _ in violations(p, self.best.production)]
+            small = setups * len(p.periods) <= 200_000
+            self._report(conflict=self._conflict(is_pure) if small and self.left() > 0.5 else names)
 
     def _conflict(self, is_pure: bool) -> list[str]:
         """Capacities and demands with a price in the elastic relaxation: together they cannot be kept."""
@@ -266,7 +263,7 @@ class _Search:
         if not is_pure:
             elastic_columns[form.unmet[form.unmet >= 0]] = True
         model.cost = np.where(elastic_columns, model.cost, 0.0)
-        solution = solve_linear(model, seconds=max(1.0, self.left()))
+        solution = solve_linear(model, seconds=max(0.5, self.left()))
         if solution.duals is None or solution.objective <= 1e-6:
             # Only the setups' integrality is in the way: the machines that lack minutes in the plan found.
             return [name for name, _, _ in violations(p, self.best.production)]
