@@ -28,11 +28,13 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
     )
     def ledger(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
         """Opens the day's accounts and settles earlier ones whose outcome has landed."""
+        from npq_assets.manufacturing.outcome import settle_plans
         from npq_assets.retail.outcome import settle_accounts
 
         day = as_of_of(context)
         rows = open_accounts(home.home, day)
         settled = settle_accounts(home.home)
+        settled |= settle_plans(home.home, day)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": rows.height,
@@ -52,13 +54,16 @@ def open_accounts(home: Home, day: object) -> pl.DataFrame:
     from datetime import date
 
     from npq_assets.evaluation.ledger import ledger_rows
+    from npq_assets.manufacturing.output import accounts_of as manufacturing_accounts
     from npq_assets.retail.output import load_plan
 
     assert isinstance(day, date)
     plan = load_plan(home, day)
-    if plan is None:
+    accounts = [ledger_rows("retail", "replenishment_orders", *plan)] if plan is not None else []
+    accounts += manufacturing_accounts(home, day)
+    if not accounts:
         return LEDGER.empty()
-    rows = ledger_rows("retail", "replenishment_orders", *plan)
+    rows = pl.concat(accounts, how="vertical_relaxed")
     known = read_decisions(home, LEDGER, day).select("decision_id", *_OUTCOME)
     rows = rows.drop(_OUTCOME).join(known, on="decision_id", how="left")
     write_decisions(home, LEDGER, day, rows)

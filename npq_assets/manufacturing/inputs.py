@@ -5,9 +5,10 @@ The only place that decides what was known when; engines get frames that hold no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
+from pathlib import Path
 
 import polars as pl
 
@@ -19,6 +20,8 @@ from npq_assets.storage import fingerprint
 # How far back machines' pace and standstill are measured, and orders' habits.
 MEASURED_DAYS = 56
 HABIT_DAYS = 112
+# A plan older than this is not followed any more.
+IN_FORCE_DAYS = 7
 # A year's cost of capital and storage, where products carry no holding cost of their own.
 YEARLY_HOLDING = 0.25
 # Where orders carry no cost of lateness: this share of the goods' value a day.
@@ -49,6 +52,8 @@ class ManufacturingInputs:
         receipts: component_id, arrives_on, quantity (from `as_of` on).
         energy: on, price (mean price per kWh of a day), from `as_of` on.
         skipped: What had to be assumed or could not be computed, with the reason.
+        in_force: Lots from `as_of` on of the plan that people follow, the latest earlier day's: period_start, product_id,
+            machine_id, quantity, …; empty if there is none.
     """
 
     as_of: date
@@ -66,6 +71,7 @@ class ManufacturingInputs:
     receipts: pl.DataFrame
     energy: pl.DataFrame
     skipped: tuple[str, ...] = ()
+    in_force: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     @property
     def days(self) -> int:
@@ -77,7 +83,7 @@ class ManufacturingInputs:
         """Hash of all that the decision looks at."""
         frames = (
             self.products, self.routings, self.machines, self.calendar, self.orders, self.order_history, self.output,
-            self.components, self.bills, self.receipts, self.energy,
+            self.components, self.bills, self.receipts, self.energy, self.in_force,
         )  # fmt: skip
         return fingerprint(
             *frames, {"as_of": self.as_of.isoformat(), "period": self.period, "settings": repr(self.settings)}
@@ -168,6 +174,27 @@ def read_inputs(home: Home, as_of: date) -> ManufacturingInputs:
         receipts=receipts.filter(pl.col("component_id").is_in(bought)),
         energy=_energy(home, as_of),
         skipped=tuple(notes),
+        in_force=_plan_in_force(home, as_of),
+    )
+
+
+def plan_folder(home: Home, as_of: date) -> Path:
+    """Where a day's plan lies."""
+    return home.root / "plans" / "manufacturing" / f"as_of={as_of.isoformat()}"
+
+
+def _plan_in_force(home: Home, as_of: date) -> pl.DataFrame:
+    """Lots from `as_of` on of the latest plan made for an earlier day, if it is not too old to be followed."""
+    days = sorted(
+        date.fromisoformat(place.parent.name.removeprefix("as_of="))
+        for place in plan_folder(home, as_of).parent.glob("as_of=*/plan.json")
+    )
+    before = [day for day in days if day < as_of and (as_of - day).days <= IN_FORCE_DAYS]
+    if not before:
+        return pl.DataFrame()
+    lots = pl.read_parquet(plan_folder(home, before[-1]) / "lots.parquet", hive_partitioning=False)
+    return lots.filter(pl.col("period_start") >= as_of).select(
+        "period_start", "product_id", "machine_id", "quantity", "run_minutes", "setup_minutes"
     )
 
 

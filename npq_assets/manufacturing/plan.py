@@ -34,7 +34,7 @@ from npq_assets.optimization.lot_sizing import (
 HORIZON = {"day": 21, "week": 12}
 # A plan proven this close to the best is good enough: tomorrow brings news worth more.
 GAP = 0.01
-NODES = 400
+NODES = 20
 # Units due later than tomorrow are planned to be there this many days earlier: machines stop and scrap without notice.
 SAFETY_DAYS = 1
 # Owed units that the plan leaves owed at its end wait about this many days more.
@@ -304,25 +304,22 @@ def _energy(inputs: ManufacturingInputs, periods: Sequence[date]) -> np.ndarray:
     return np.asarray(filled - filled.min())
 
 
-def plan_production(
-    inputs: ManufacturingInputs, in_force: pl.DataFrame | None = None, rate: pl.DataFrame | None = None
-) -> ProductionPlan:
+def plan_production(inputs: ManufacturingInputs, rate: pl.DataFrame | None = None) -> ProductionPlan:
     """Plans every cell; a new plan replaces the one in force only where that pays for the lots it moves.
 
     Args:
         inputs: What is known.
-        in_force: Lots of the plan that people follow, as `LOTS`; None if there is none.
         rate: Forecast due by week, see `demand.due_demand`.
     """
-    planned = [_plan_cell(cell, in_force, inputs) for cell in cells_of(inputs, rate)]
+    planned = [_plan_cell(cell, inputs) for cell in cells_of(inputs, rate)]
     return assemble(inputs, planned)
 
 
-def _plan_cell(cell: Cell, in_force: pl.DataFrame | None, inputs: ManufacturingInputs) -> PlannedCell:
+def _plan_cell(cell: Cell, inputs: ManufacturingInputs) -> PlannedCell:
     p = cell.problem
     setups = int(p.eligible.sum()) * len(p.periods)
     params = Params(seconds=inputs.settings.solver_seconds, gap=GAP, nodes=NODES, watchdog=setups > WATCHED_SETUPS)
-    before = _continued(cell, in_force)
+    before = _continued(cell, inputs.in_force)
     result = solve(p, params, before)
     assert result.production is not None
     if before is None:
@@ -336,10 +333,10 @@ def _plan_cell(cell: Cell, in_force: pl.DataFrame | None, inputs: ManufacturingI
     return PlannedCell(cell, result, before if keep else result.production, keep, changed, saving)
 
 
-def _continued(cell: Cell, in_force: pl.DataFrame | None) -> Production | None:
+def _continued(cell: Cell, in_force: pl.DataFrame) -> Production | None:
     """The plan in force on today's problem: what is left of it, and for the days behind it what the careful rule adds."""
     p = cell.problem
-    if in_force is None:
+    if in_force.is_empty():
         return None
     item = {name: k for k, name in enumerate(p.items)}
     machine = {name: k for k, name in enumerate(p.machines)}

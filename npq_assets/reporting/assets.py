@@ -42,24 +42,34 @@ def report_asset(parents: list[dg.AssetKey]) -> dg.AssetsDefinition:
 def gather(home: Home, day: date) -> ReportData:
     """Reads what a day's page shows; see `report.ReportData`."""
     from npq_assets.ingestion import balances
+    from npq_assets.manufacturing import output as plant
+    from npq_assets.manufacturing import showing as plant_showing
     from npq_assets.retail.output import load_plan, load_skipped, read_summary
     from npq_assets.retail.showing import decisions_shown, fans, limits_shown, relaxation_shown
 
     plan = load_plan(home, day)
     facts = plan[1] if plan else {}
     orders = plan[0] if plan else None
+    made = plant.load_plan(home, day)
+    unplanned = plant.load_skipped(home, day)
     return ReportData(
         as_of=day,
         company=home.root.name.lstrip(".") or "home",
         period=str(facts.get("period", "day")),
         currency=home.settings.currency,
         summary=read_summary(home, day),
-        decisions=decisions_shown(orders),
+        decisions=pl.concat(
+            [f for f in (decisions_shown(orders), plant_showing.decisions_shown(made)) if f.height]
+            or [decisions_shown(orders)],
+            how="vertical_relaxed",
+        ),
         fans=fans(home, day, orders, _FANS, _PAST[str(facts.get("period", "day"))]),
         limits=limits_shown(home, day) if plan else pl.DataFrame(),
         relaxation=relaxation_shown(home, day) if plan else [],
         quality=_quality(balances(home)),
-        skipped=[str(line) for line in facts.get("skipped", []) or [load_skipped(home, day)] if line],
+        skipped=[str(line) for line in facts.get("skipped", []) or [load_skipped(home, day)] if line]
+        + (made.facts["skipped"] if made else [unplanned] if unplanned else []),
+        sections=plant_showing.sections(home, day),
         history=_mart(home, "decision_costs", "decided_at", day),
         accuracy=_mart(home, "forecast_accuracy", "as_of", day),
         trace={

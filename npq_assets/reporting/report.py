@@ -35,6 +35,25 @@ DECISION_COLUMNS = (
 
 
 @dataclass(frozen=True)
+class Section:
+    """A part of the page that a system adds.
+
+    Attributes:
+        title: Its heading.
+        lead: What a reader should know first.
+        table: Rows under their column names, if any.
+        picture: An inline SVG, if any.
+        lines: Sentences, if any.
+    """
+
+    title: str
+    lead: str = ""
+    table: pl.DataFrame = field(default_factory=pl.DataFrame)
+    picture: str = ""
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page.
 
@@ -54,6 +73,7 @@ class ReportData:
             hindsight_cost, of earlier days.
         accuracy: as_of, step, wape, bias, coverage_80, coverage_90 of earlier forecasts.
         trace: Input snapshot, model version and the like.
+        sections: What systems show beside their decisions.
     """
 
     as_of: date
@@ -70,6 +90,7 @@ class ReportData:
     history: pl.DataFrame = field(default_factory=pl.DataFrame)
     accuracy: pl.DataFrame = field(default_factory=pl.DataFrame)
     trace: Mapping[str, str] = field(default_factory=dict)
+    sections: Sequence[Section] = ()
 
 
 @lru_cache(maxsize=1)
@@ -105,6 +126,7 @@ def build_report(data: ReportData) -> str:
             accuracy=data.accuracy.to_dicts(),
             rows=Markup(_json(data.decisions)),
             chart_style=Markup(STYLE),
+            sections=[(part, part.table.columns, part.table.rows(), Markup(part.picture)) for part in data.sections],
         )
     )
 

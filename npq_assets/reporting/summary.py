@@ -7,7 +7,11 @@ from pathlib import Path
 
 import polars as pl
 
-_NAMES = {"replenishment_orders": "orders for stores"}
+_NAMES = {
+    "replenishment_orders": "orders for stores",
+    "production_plan": "products planned",
+    "job_schedule": "lots scheduled",
+}
 
 
 def summary_frame(ledger: pl.DataFrame) -> pl.DataFrame:
