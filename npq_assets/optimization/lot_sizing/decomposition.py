@@ -81,7 +81,9 @@ class Pricing:
             if any_late:
                 # Demand a .. t - 1 must allow to be made in t.
                 allowed = np.where(self.net[:, first:t] > 0, self._last[:, first:t] >= t, True)
-                suffix = np.concatenate([np.logical_and.accumulate(allowed[:, ::-1], axis=1)[:, ::-1], np.ones((n, 1), bool)], 1)
+                suffix = np.concatenate(
+                    [np.logical_and.accumulate(allowed[:, ::-1], axis=1)[:, ::-1], np.ones((n, 1), bool)], 1
+                )
                 lateness = np.where(suffix, lateness, INF)
             value = (best[:, a] + lateness)[:, None, :] + units[:, None, :] * unit[:, :, t][:, :, None]
             pick = value.argmin(axis=2)
@@ -263,7 +265,18 @@ def generate(
     if solution.x is None:
         none = np.zeros(0)
         empty = np.zeros((0, periods), np.int16)
-        return Mixture(best, INF, np.zeros((machines, periods)), best_price, none, np.zeros(0, np.int64), empty, best_values, False, count)
+        return Mixture(
+            best,
+            INF,
+            np.zeros((machines, periods)),
+            best_price,
+            none,
+            np.zeros(0, np.int64),
+            empty,
+            best_values,
+            False,
+            count,
+        )
     known = len(solution.x) - first
     beyond = solution.x[extra.ravel()].reshape(machines, periods)
     return Mixture(
@@ -272,7 +285,9 @@ def generate(
     )  # fmt: skip
 
 
-def support(problem: LotSizingProblem, mixture: Mixture, least: float = 1e-6) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def support(
+    problem: LotSizingProblem, mixture: Mixture, least: float = 1e-6
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Lots that some plan of the mixture has (n, M, T), and items whose mixture is one plan (n)."""
     n, machines, periods = problem.shape
     net = net_demand(problem)

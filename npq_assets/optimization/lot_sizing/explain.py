@@ -49,7 +49,7 @@ def explain_late(
     served = np.cumsum(result.flow.delivered, axis=1)
     _, _, periods = problem.shape
     rows = []
-    owed = {i: 0.0 for i in range(len(problem.items))}
+    owed = dict.fromkeys(range(len(problem.items)), 0.0)
     placed: dict[int, list[tuple[int, float, dict[str, object]]]] = {}
     for order in orders.iter_rows(named=True):
         i = named(problem.items, order["item"], "item")

@@ -6,7 +6,6 @@ items are fixed, all quantities stay free. For many items the same with the othe
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -57,9 +56,7 @@ def penalized(problem: LotSizingProblem, production: Production) -> float:
     return price(problem, production, f).total + minute * float(over.sum()) + broken
 
 
-def window_neighbourhoods(
-    problem: LotSizingProblem, seed: int, *, binaries: int = 90
-) -> Iterator[Setups]:
+def window_neighbourhoods(problem: LotSizingProblem, seed: int, *, binaries: int = 90) -> Iterator[Setups]:
     """Setups that are free, in turn: windows of periods over all items, then groups of items over all periods."""
     n, machines, periods = problem.shape
     rng = np.random.default_rng(seed)
@@ -106,13 +103,12 @@ def fix_and_optimize(
     """
     known = form.y >= 0
     low, high = form.model.low.copy(), form.model.high.copy()
-    idle, cycle = 0, 0
+    idle = 0
     neighbourhoods = window_neighbourhoods(problem, seed)
     for _ in range(passes):
         if left() <= 0.5 or idle > 12 + 2 * len(problem.periods) or best.value <= target:
             break
         free = next(neighbourhoods)
-        cycle += 1
         setup = best.production.setup
         fixed = known & ~free
         form.model.low[form.y[fixed]] = np.maximum(low[form.y[fixed]], setup[fixed])
@@ -222,7 +218,9 @@ def improve_items(
         allowed = np.where(free[:, None, None], allowed, setup & loose[:, None, None])
         forced = setup & (loose & ~free)[:, None, None]
         chosen = free | loose
-        rest = Production(np.where(chosen[:, None, None], 0.0, best.production.quantity), setup & ~chosen[:, None, None])
+        rest = Production(
+            np.where(chosen[:, None, None], 0.0, best.production.quantity), setup & ~chosen[:, None, None]
+        )
         others_flow = flow(problem, rest)
         form = build_pure(
             problem, items=chosen, allowed=allowed, forced=forced, used=others_flow.used,

@@ -177,7 +177,9 @@ def build_pure(
     family_time, family_cost, of = problem.family_arrays()
     free = ((problem.setup_cost == 0) & (problem.setup_time == 0) & (of < 0)[:, None])[:, :, None]
     low = np.broadcast_to(free, possible.shape) | (False if forced is None else forced)
-    y[possible] = model.add_columns(int(possible.sum()), setup_cost[possible], low[possible].astype(float), 1.0, integer=True)
+    y[possible] = model.add_columns(
+        int(possible.sum()), setup_cost[possible], low[possible].astype(float), 1.0, integer=True
+    )
     z = np.full((len(family_time), machines, periods), -1)
     if len(family_time):
         price = np.broadcast_to(family_cost[:, :, None], z.shape)
@@ -234,7 +236,11 @@ def build_pure(
         most = units[b]
         if not elastic:
             with np.errstate(divide="ignore"):
-                fits = np.where(problem.run_time[item, m] > 0, (room[m, t] - problem.setup_time[item, m]) / problem.run_time[item, m], INF)
+                fits = np.where(
+                    problem.run_time[item, m] > 0,
+                    (room[m, t] - problem.setup_time[item, m]) / problem.run_time[item, m],
+                    INF,
+                )
             most = np.minimum(most, fits)
         links = model.add_rows(len(a), high=0.0)
         model.add_entries(links, w, 1.0)

@@ -26,7 +26,9 @@ def economic_lots(problem: LotSizingProblem) -> Production:
     family = np.zeros((len(family_time), machines, periods), bool)
     room = problem.capacity.copy()
     extra = np.minimum(problem.overtime_limit, 1e9)
-    minute = float(problem.overtime_cost[problem.overtime_cost > 0].mean()) if (problem.overtime_cost > 0).any() else 0.0
+    minute = (
+        float(problem.overtime_cost[problem.overtime_cost > 0].mean()) if (problem.overtime_cost > 0).any() else 0.0
+    )
     drawn = np.zeros((n, periods))  # units that lots of other items draw in
 
     run = np.where(problem.eligible, problem.run_time, 0.0)
@@ -66,7 +68,12 @@ def economic_lots(problem: LotSizingProblem) -> Production:
         choices = choices_of[i]
         whole = max(units, float(problem.minimum_lot[i]))
         late = range(latest + 1, periods) if problem.may_be_late[i] or (problem.bill[i] > 0).any() else range(0)
-        for days, overtime in ((range(latest, -1, -1), False), (range(latest, -1, -1), True), (late, False), (late, True)):
+        for days, overtime in (
+            (range(latest, -1, -1), False),
+            (range(latest, -1, -1), True),
+            (late, False),
+            (late, True),
+        ):
             for t in days:
                 for m in choices:
                     if fits(i, m, t, room[m, t] + (extra[m, t] if overtime else 0.0)) >= whole - 1e-9:

@@ -1,10 +1,9 @@
 """Chooses a method by the problem's shape, keeps the time limit, and falls back until there is a plan or a reason.
 
-| shape | bound | plan |
-| --- | --- | --- |
-| few items, nothing but demand draws on them | facility location, branch and bound | mixture rounded, fix-and-optimize, then branch and bound from there |
-| many items, the same | column generation by item | mixture rounded, then groups of items with the largest gap |
-| bills of material, minimum lots, safety stock | split form, branch and bound | relaxation rounded up, fix-and-optimize, branch and bound |
+Few items on which nothing but demand draws: the facility-location form gives the bound by branch and bound; the plan comes from
+the rounded mixture of column generation, improved by fix-and-optimize, and branch and bound goes on from there. Many such items:
+column generation by item gives the bound, the rounded mixture improved by groups of items the plan. Bills of material, minimum
+lots, safety stock: the split form instead, from its relaxation rounded up.
 
 Every form is elastic while a plan is sought: minutes and units that are missing have a price above all others. If the best plan
 still needs some, the problem is relaxed: what gave way is the cheapest relaxation found, and the rows of the elastic linear
@@ -92,7 +91,9 @@ def _worth_frame(problem: LotSizingProblem, plan: Production, worth: tuple[Array
     return pl.DataFrame(rows, schema=WORTH, orient="row")
 
 
-def search(report: watchdog.Report, problem: LotSizingProblem, params: Params, start: Production | None, budget: float) -> None:
+def search(
+    report: watchdog.Report, problem: LotSizingProblem, params: Params, start: Production | None, budget: float
+) -> None:
     """The search itself, in the child: reports plan, bound, solver, worth and conflict as they come."""
     ends = time.monotonic() + budget
     run = _Search(problem, params, report, ends)
@@ -185,19 +186,19 @@ class _Search:
                     self._round_support(elastic, mixture)
             self.offer(improve.round_up(p, elastic, relaxed.x))
         feasible = improve.keeps_limits(p, self.best)
-        work = {"nodes": params.nodes, "found": self.found}
         # Until the plan keeps all limits nothing else matters; afterwards a short polish gives branch and bound a start.
-        search_ends = time.monotonic() + (0.5 if not feasible else 0.15) * total
+        search_ends = time.monotonic() + (0.15 if feasible else 0.5) * total
+        by_work = params.nodes is not None
         improve.fix_and_optimize(
-            p, elastic, self.best, lambda: min(self.left(), search_ends - time.monotonic()) if params.nodes is None else self.left(),
-            passes=40 if params.nodes is not None else 10_000, until_feasible=not feasible, target=self.target, **work,
+            p, elastic, self.best, self.left if by_work else lambda: min(self.left(), search_ends - time.monotonic()),
+            passes=40 if by_work else 10_000, nodes=params.nodes, found=self.found, until_feasible=not feasible,
+            target=self.target,
         )  # fmt: skip
         if self.close() or self.left() < 1.0:
             return
+        form: pure.PureForm | tight.Form = elastic
         if improve.keeps_limits(p, self.best):
             form = pure.build_pure(p) if is_pure else tight.build(p, window=window)
-        else:
-            form = elastic
         solution = solve_integer(
             form.model,
             seconds=self.left() - 0.5,
@@ -234,7 +235,11 @@ class _Search:
         p, setup = self.problem, self.best.production.setup
         setups = int(p.eligible.sum()) * len(p.periods)
         if setups <= 20_000 and self.params.worth and self.left() > 0.5:
-            form = pure.build_pure(p, elastic=True, allowed=setup) if is_pure else tight.build(p, elastic=True, split=False)
+            form = (
+                pure.build_pure(p, elastic=True, allowed=setup)
+                if is_pure
+                else tight.build(p, elastic=True, split=False)
+            )
             form.fix_setups(setup)
             if len(form.z):
                 family = flow(p, self.best.production).family_setup

@@ -83,7 +83,9 @@ def largest_lot(problem: LotSizingProblem, echelon: Array) -> Array:
         room = problem.capacity + np.minimum(problem.overtime_limit, 1e7)
         minutes = np.maximum(room[None] - problem.setup_time[:, :, None], 0.0)
         possible = np.where(problem.run_time[:, :, None] > 0, minutes / problem.run_time[:, :, None], INF)
-        possible = np.where((room[None] - problem.setup_time[:, :, None] < 0) | ~problem.eligible[:, :, None], 0.0, possible)
+        possible = np.where(
+            (room[None] - problem.setup_time[:, :, None] < 0) | ~problem.eligible[:, :, None], 0.0, possible
+        )
     useful = echelon.sum(axis=1) + problem.safety_stock + problem.minimum_lot
     # Components may be drawn by lots that exceed demand for their own minimum lot or safety stock.
     inside = echelon_demand(problem)[1]
@@ -135,7 +137,9 @@ def build(
     if len(family_time):
         z = model.add_columns(z.shape, np.broadcast_to(family_cost[:, :, None], z.shape), 0.0, 1.0, integer=True)
     # Whoever works overtime pays it; capacity is what counts where no overtime is possible.
-    overtime = model.add_columns((machines, periods), problem.overtime_cost, 0.0, np.minimum(problem.overtime_limit, 1e9))
+    overtime = model.add_columns(
+        (machines, periods), problem.overtime_cost, 0.0, np.minimum(problem.overtime_limit, 1e9)
+    )
     stock = np.full((n, periods), -1)
     stock[chosen] = model.add_columns((int(chosen.sum()), periods), problem.holding_cost[chosen][:, None])
     late = chosen & problem.may_be_late
@@ -170,7 +174,11 @@ def elastic_price(problem: LotSizingProblem) -> tuple[float, Array]:
     run = np.where(problem.eligible, problem.run_time, np.nan)
     minutes_per_unit = np.nan_to_num(np.nanmean(run, axis=1), nan=1.0) if machines else np.ones(len(problem.items))
     setup = float(np.max(problem.setup_cost, initial=0.0))
-    holding = float(np.max(problem.holding_cost, initial=0.0)) * periods / max(1e-6, float(np.min(minutes_per_unit, initial=1.0)))
+    holding = (
+        float(np.max(problem.holding_cost, initial=0.0))
+        * periods
+        / max(1e-6, float(np.min(minutes_per_unit, initial=1.0)))
+    )
     overtime = float(np.max(problem.overtime_cost, initial=0.0))
     minute = 10.0 * (1.0 + overtime + holding + setup / 10.0)
     late = np.nan_to_num(problem.late_cost) * periods + problem.end_late_cost
@@ -204,7 +212,9 @@ def _balance(
     start = np.zeros((n, periods))
     start[:, 0] = problem.initial_stock - problem.initial_backlog
     right = problem.demand - problem.supply - start
-    rows[chosen] = model.add_rows(int(chosen.sum()) * periods, right[chosen].ravel(), right[chosen].ravel()).reshape(-1, periods)
+    rows[chosen] = model.add_rows(int(chosen.sum()) * periods, right[chosen].ravel(), right[chosen].ravel()).reshape(
+        -1, periods
+    )
     i, m, t = np.nonzero(x >= 0)
     ready = t + problem.lead_time[i]
     seen = ready < periods
@@ -253,7 +263,7 @@ def _split(
     inside: Array, lot: Array, possible: Array, chosen: Array, window: int | None,
 ) -> None:  # fmt: skip
     """w_imtu: what lot (i, m, t) serves of the net echelon demand of u."""
-    n, _, periods = problem.shape
+    periods = len(problem.periods)
     ahead = periods if window is None else window
     owed_late = inside[:, problem.may_be_late]
     for i in np.flatnonzero(chosen):
