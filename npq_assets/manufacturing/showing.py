@@ -93,13 +93,15 @@ def gantt(jobs: pl.DataFrame, as_of: date, width: int = 920) -> str:
             setup = job["setup_minutes"] or 0
             begin, end = x(job["start"]), x(job["end"])
             if setup:
+                at = x(max(0, job["start"] - setup))
                 parts.append(
-                    f'<rect x="{x(max(0, job["start"] - setup)):.1f}" y="{y + 3}" width="{max(begin - x(max(0, job["start"] - setup)), 0.8):.1f}" '
-                    f'height="{row - 6}" fill="#4a4f57"><title>setup {setup} min</title></rect>'
+                    f'<rect x="{at:.1f}" y="{y + 3}" width="{max(begin - at, 0.8):.1f}" height="{row - 6}" fill="#4a4f57">'
+                    f"<title>setup {setup} min</title></rect>"
                 )
+            words = f"{job['lot_id']}, operation {job['operation']}: minute {job['start']} to {job['end']}"
             parts.append(
-                f'<rect x="{begin:.1f}" y="{y + 3}" width="{max(end - begin, 1.0):.1f}" height="{row - 6}" rx="2" fill="{color}">'
-                f"<title>{escape(job['lot_id'])}, operation {job['operation']}: minute {job['start']} to {job['end']}</title></rect>"
+                f'<rect x="{begin:.1f}" y="{y + 3}" width="{max(end - begin, 1.0):.1f}" height="{row - 6}" rx="2" '
+                f'fill="{color}"><title>{escape(words)}</title></rect>'
             )
             if end - begin > 34:
                 parts.append(

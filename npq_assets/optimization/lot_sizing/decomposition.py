@@ -135,7 +135,7 @@ class Pricing:
         np.add.at(made, (i, m, t), self.net[i, u])
         setup = made > 0
         carried = np.where(t <= u, p.holding_cost[i] * (u - t), self._late[i] * (t - u)) * self.net[i, u]
-        cost = np.bincount(i, carried, minlength=n)
+        cost = np.bincount(i, carried, minlength=n).astype(float)  # an integer count where nothing is served
         with np.errstate(invalid="ignore"):
             owed = np.diff(-self._owed, axis=1)
         cost += np.where((lot < 0) & (self.net > 0), owed, 0.0).sum(axis=1)
