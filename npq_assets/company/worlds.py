@@ -80,6 +80,7 @@ WorldMaker = Callable[[Beginning], World]
 
 def world_makers() -> dict[str, tuple[WorldMaker, ...]]:
     """What makes the worlds of each system that can be simulated, in the order in which they live a day."""
+    from npq_assets.company.plant_world import PlantWorld
     from npq_assets.company.retail_world import RetailWorld
 
-    return {"retail": (RetailWorld,)}
+    return {"retail": (RetailWorld,), "manufacturing": (PlantWorld,)}

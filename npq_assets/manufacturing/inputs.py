@@ -5,6 +5,7 @@ The only place that decides what was known when; engines get frames that hold no
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
@@ -54,6 +55,7 @@ class ManufacturingInputs:
         skipped: What had to be assumed or could not be computed, with the reason.
         in_force: Lots from `as_of` on of the plan that people follow, the latest earlier day's: period_start, product_id,
             machine_id, quantity, …; empty if there is none.
+        cells_in_force: cell, strain, solved_on: how that plan's cost stood to its bound when it was last solved.
     """
 
     as_of: date
@@ -72,6 +74,7 @@ class ManufacturingInputs:
     energy: pl.DataFrame
     skipped: tuple[str, ...] = ()
     in_force: pl.DataFrame = field(default_factory=pl.DataFrame)
+    cells_in_force: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     @property
     def days(self) -> int:
@@ -83,7 +86,7 @@ class ManufacturingInputs:
         """Hash of all that the decision looks at."""
         frames = (
             self.products, self.routings, self.machines, self.calendar, self.orders, self.order_history, self.output,
-            self.components, self.bills, self.receipts, self.energy, self.in_force,
+            self.components, self.bills, self.receipts, self.energy, self.in_force, self.cells_in_force,
         )  # fmt: skip
         return fingerprint(
             *frames, {"as_of": self.as_of.isoformat(), "period": self.period, "settings": repr(self.settings)}
@@ -153,6 +156,7 @@ def read_inputs(home: Home, as_of: date) -> ManufacturingInputs:
             f"{len(uncounted)} components have no stock count by {as_of}, the first {uncounted[0]}: not limiting"
         )
     components = components.drop_nulls("on_hand").select("component_id", "on_hand").sort("component_id")
+    in_force, cells_in_force = _plan_in_force(home, as_of)
     return ManufacturingInputs(
         as_of=as_of,
         period=period,
@@ -174,7 +178,8 @@ def read_inputs(home: Home, as_of: date) -> ManufacturingInputs:
         receipts=receipts.filter(pl.col("component_id").is_in(bought)),
         energy=_energy(home, as_of),
         skipped=tuple(notes),
-        in_force=_plan_in_force(home, as_of),
+        in_force=in_force,
+        cells_in_force=cells_in_force,
     )
 
 
@@ -183,19 +188,24 @@ def plan_folder(home: Home, as_of: date) -> Path:
     return home.root / "plans" / "manufacturing" / f"as_of={as_of.isoformat()}"
 
 
-def _plan_in_force(home: Home, as_of: date) -> pl.DataFrame:
-    """Lots from `as_of` on of the latest plan made for an earlier day, if it is not too old to be followed."""
+def _plan_in_force(home: Home, as_of: date) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The latest plan made for an earlier day, if it is not too old to be followed: lots from `as_of` on, and its cells."""
     days = sorted(
         date.fromisoformat(place.parent.name.removeprefix("as_of="))
         for place in plan_folder(home, as_of).parent.glob("as_of=*/plan.json")
     )
     before = [day for day in days if day < as_of and (as_of - day).days <= IN_FORCE_DAYS]
     if not before:
-        return pl.DataFrame()
+        return pl.DataFrame(), pl.DataFrame()
     lots = pl.read_parquet(plan_folder(home, before[-1]) / "lots.parquet", hive_partitioning=False)
-    return lots.filter(pl.col("period_start") >= as_of).select(
-        "period_start", "product_id", "machine_id", "quantity", "run_minutes", "setup_minutes"
+    facts = json.loads((plan_folder(home, before[-1]) / "plan.json").read_text())
+    cells = pl.DataFrame(
+        [(cell["cell"], cell["strain"], cell["solved_on"]) for cell in facts["cells"]],
+        schema={"cell": pl.String, "strain": pl.Float64, "solved_on": pl.String},
+        orient="row",
     )
+    columns = ("period_start", "product_id", "machine_id", "quantity", "run_minutes", "setup_minutes")
+    return lots.filter(pl.col("period_start") >= as_of).select(columns), cells
 
 
 def _mart(home: Home, model: str, domain: str = "manufacturing") -> pl.DataFrame:
