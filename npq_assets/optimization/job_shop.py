@@ -372,16 +372,16 @@ def _dispatched(problem: JobShopProblem, rule: str, plan: _Kept) -> list[_Row]:
     position = {job.job: 0 for job in problem.jobs}
     last: dict[str, tuple[Operation, _Row] | None] = {job.job: None for job in problem.jobs}
     by_name = {job.job: job for job in problem.jobs}
-    for row in sorted(plan.frozen.values(), key=lambda r: (r.start, r.job, r.operation)):
-        job = by_name[row.job]
-        operation = next(o for o in job.operations if o.operation == row.operation)
-        end = calendars[row.machine].advance(row.start, operation.minutes[row.machine])
-        kept = replace(row, end=end, setup_start=row.start)
-        rows.append(kept)
-        free[row.machine] = max(free[row.machine], end)
-        family[row.machine] = operation.family
-        position[row.job] = max(position[row.job], job.operations.index(operation) + 1)
-        last[row.job] = (operation, kept)
+    for fixed in sorted(plan.frozen.values(), key=lambda r: (r.start, r.job, r.operation)):
+        job = by_name[fixed.job]
+        operation = next(o for o in job.operations if o.operation == fixed.operation)
+        end = calendars[fixed.machine].advance(fixed.start, operation.minutes[fixed.machine])
+        stays = replace(fixed, end=end, setup_start=fixed.start)
+        rows.append(stays)
+        free[fixed.machine] = max(free[fixed.machine], end)
+        family[fixed.machine] = operation.family
+        position[fixed.job] = max(position[fixed.job], job.operations.index(operation) + 1)
+        last[fixed.job] = (operation, stays)
     work = {j.job: sum(min(o.minutes.values()) for o in j.operations) for j in problem.jobs}
     done = dict.fromkeys(by_name, 0)
 
@@ -662,7 +662,8 @@ class _Model:
         start = model.new_int_var(earliest, max(earliest, self.horizon), f"start {name}")
         end = model.new_int_var(earliest, max(self.horizon, earliest + max(operation.minutes.values())), f"end {name}")
         needs_setup = any(m in self.setup_machines for m in operation.minutes) and not frozen
-        begin, setup = start, 0
+        begin: Any = start
+        setup: Any = 0
         if needs_setup:
             most = max(
                 (
@@ -682,6 +683,7 @@ class _Model:
             on = model.new_bool_var(f"{name} on {machine}") if len(operation.minutes) > 1 else model.new_constant(1)
             self.on[*key, machine] = on
             literals.append(on)
+            size: Any
             closed = (
                 [(a, b) for a, b in self.calendars[machine].closed if b > earliest and a < self.horizon]
                 if minutes
@@ -809,6 +811,16 @@ class _Model:
             makespan = model.new_int_var(0, self.horizon, "makespan")
             for mine in ends.values():
                 model.add(makespan >= mine[-1])
+            # Redundant, and what the bound lives on: no machine is done before its work is.
+            for machine in problem.machines:
+                work = [
+                    int(o.minutes[machine]) * self.on[j.job, o.operation, machine]
+                    for j in problem.jobs
+                    for o in j.operations
+                    if machine in o.minutes
+                ]
+                if work:
+                    model.add(makespan >= sum(work))
             terms.append(round(scale) * makespan)
             scale = float(round(scale))
         else:

@@ -123,7 +123,8 @@ class Pricing:
                 lot[row, first_:last_] = which
             at[rows] = start
         cost, use = self.evaluate(lot)
-        return total, lot, cost, use
+        value_of: Array = total
+        return value_of, lot, cost, use
 
     def evaluate(self, lot: NDArray[np.int16]) -> tuple[Array, Array]:
         """Money (n) and minutes (n, M, T) of plans given by the lot that serves each period."""
@@ -141,7 +142,8 @@ class Pricing:
         cost += np.where((lot < 0) & (self.net > 0), owed, 0.0).sum(axis=1)
         cost += (p.variable_cost * made).sum(axis=(1, 2)) + (p.setup_cost[:, :, None] * setup).sum(axis=(1, 2))
         use = self._run[:, :, None] * made + p.setup_time[:, :, None] * setup
-        return cost, use
+        money: Array = np.asarray(cost, float)
+        return money, use
 
 
 @dataclass
@@ -194,7 +196,9 @@ def generate(
     highs = model.load(relaxed=True)
     if n + machines * periods > 500:
         highs.setOptionValue("solver", "ipm")  # measured at 1,000 x 52 x 3: a third of the simplex method's time
-    item, lots, seen = [], [], [set() for _ in range(n)]
+    item: list[int] = []
+    lots: list[NDArray[np.int16]] = []
+    seen: list[set[bytes]] = [set() for _ in range(n)]
 
     def add(lot: NDArray[np.int16], cost: Array, use: Array, rows: Index) -> int:
         fresh = [int(i) for i in rows if lot[i].tobytes() not in seen[i]]

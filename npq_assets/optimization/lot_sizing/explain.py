@@ -81,7 +81,7 @@ def explain_late(
                     "cost_to_force": None, "force_note": "",
                 }
             )  # fmt: skip
-    rows.sort(key=lambda row: (-row["late_cost"], row["order_id"]))  # type: ignore[operator, arg-type]
+    rows.sort(key=lambda row: (-row["late_cost"], row["order_id"]))  # type: ignore[operator]
     answers: dict[tuple[str, str], tuple[float | None, str]] = {}
     for row in rows:
         key = str(row["item"]), str(row["due"] or problem.periods[0])

@@ -37,15 +37,15 @@ def general_form(problem: LotSizingProblem) -> tuple[Any, dict[tuple[int, int], 
     cost = cp.sum(cp.multiply(problem.overtime_cost, overtime))
     cost += cp.sum(problem.holding_cost @ stock) + cp.sum(late @ backlog) + problem.end_late_cost @ backlog[:, -1]
     cost += cp.sum(problem.safety_cost @ missing)
-    for (i, m), made in x.items():
-        cost += problem.variable_cost[i, m] @ made + problem.setup_cost[i, m] * cp.sum(y[i, m])
-        limits += [made <= cp.multiply(lot[i, m], y[i, m]), made >= problem.minimum_lot[i] * y[i, m]]
+    for (i, m), lots in x.items():
+        cost += problem.variable_cost[i, m] @ lots + problem.setup_cost[i, m] * cp.sum(y[i, m])
+        limits += [lots <= cp.multiply(lot[i, m], y[i, m]), lots >= problem.minimum_lot[i] * y[i, m]]
         if of[i] >= 0:
             limits.append(y[i, m] <= z[int(of[i]), m])
     for (k, m), on in z.items():
         cost += family_cost[k, m] * cp.sum(on)
     for m in range(machines):
-        minutes = sum(
+        minutes: Any = sum(
             (problem.run_time[i, k] * x[i, k] + problem.setup_time[i, k] * y[i, k] for i, k in pairs if k == m),
             np.zeros(periods),
         )
@@ -53,7 +53,7 @@ def general_form(problem: LotSizingProblem) -> tuple[Any, dict[tuple[int, int], 
         limits.append(minutes <= problem.capacity[m] + overtime[m])
     for i in range(n):
         lead = int(problem.lead_time[i])
-        made = sum((x[j, m] for j, m in pairs if j == i), np.zeros(periods))
+        made: Any = sum((x[j, m] for j, m in pairs if j == i), np.zeros(periods))
         drawn = sum((problem.bill[i, j] * x[j, m] for j, m in pairs if problem.bill[i, j] > 0), np.zeros(periods))
         for t in range(periods):
             ready = made[t - lead] if t >= lead else 0.0

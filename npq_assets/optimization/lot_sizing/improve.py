@@ -29,22 +29,25 @@ class Best:
     Attributes:
         production: The plan.
         value: Its cost, with the price of the limits that it breaks (money).
+        broken: Whether it breaks any: no price makes up for that, since a minute too many can save a whole setup.
     """
 
     production: Production
-    value: float
+    value: float = INF
+    broken: bool = True
 
     def offer(self, problem: LotSizingProblem, production: Production) -> bool:
         """Takes the plan if it is better."""
-        value = penalized(problem, production)
-        if value < self.value - 1e-9 * max(1.0, abs(self.value)):
-            self.production, self.value = production, value
+        value, broken = penalized(problem, production)
+        cheaper = value < self.value - 1e-9 * max(1.0, abs(self.value))
+        if (self.broken and not broken) or (broken == self.broken and cheaper):
+            self.production, self.value, self.broken = production, value, broken
             return True
         return False
 
 
-def penalized(problem: LotSizingProblem, production: Production) -> float:
-    """Cost of a plan, limits that it breaks priced above all others (money)."""
+def penalized(problem: LotSizingProblem, production: Production) -> tuple[float, bool]:
+    """Cost of a plan, limits that it breaks priced above all others (money), and whether it breaks any."""
     f = flow(problem, production)
     minute, unit = elastic_price(problem)
     over = np.maximum(0.0, f.overtime - problem.overtime_limit)
@@ -53,7 +56,8 @@ def penalized(problem: LotSizingProblem, production: Production) -> float:
     late = np.maximum(0.0, f.backlog - allowed)
     late = np.where(late > 1e-6 * np.maximum(1.0, problem.demand), late, 0.0)
     broken = float(((late + np.where(f.short > 1e-6, f.short, 0.0)).sum(axis=1) * unit).sum())
-    return price(problem, production, f).total + minute * float(over.sum()) + broken
+    penalty = minute * float(over.sum()) + broken
+    return price(problem, production, f).total + penalty, penalty > 0
 
 
 def window_neighbourhoods(problem: LotSizingProblem, seed: int, *, binaries: int = 90) -> Iterator[Setups]:
@@ -106,7 +110,7 @@ def fix_and_optimize(
     idle = 0
     neighbourhoods = window_neighbourhoods(problem, seed)
     for _ in range(passes):
-        if left() <= 0.5 or idle > 12 + 2 * len(problem.periods) or best.value <= target:
+        if left() <= 0.5 or idle > 12 + 2 * len(problem.periods) or (not best.broken and best.value <= target):
             break
         free = next(neighbourhoods)
         setup = best.production.setup
@@ -120,15 +124,10 @@ def fix_and_optimize(
         if solution.x is not None and best.offer(problem, form.production(solution.x, problem)):
             idle = 0
             found(best.production)
-            if until_feasible and keeps_limits(problem, best):
+            if until_feasible and not best.broken:
                 break
         else:
             idle += 1
-
-
-def keeps_limits(problem: LotSizingProblem, best: Best) -> bool:
-    """Whether the plan breaks nothing."""
-    return best.value <= price(problem, best.production).total * (1 + 1e-9) + 1e-9
 
 
 def start_of(problem: LotSizingProblem, form: Form | PureForm, setup: Setups) -> Array:
@@ -156,9 +155,7 @@ def round_up(problem: LotSizingProblem, form: Form | PureForm, relaxed: Array) -
         solution = solve_linear(form.model)
         form.model.low[:], form.model.high[:] = low, high
         if solution.x is not None:
-            plan = form.production(solution.x, problem)
-            if penalized(problem, plan) < INF:
-                return plan
+            return form.production(solution.x, problem)
     return Production(np.zeros(problem.shape), np.zeros(problem.shape, bool))
 
 
@@ -199,7 +196,7 @@ def improve_items(
     mixed = np.flatnonzero(~single)
     size = max(10, 1500 // periods)
     for turn in range(passes):
-        if left() <= 1.0 or best.value <= target:
+        if left() <= 1.0 or (not best.broken and best.value <= target):
             break
         setup = best.production.setup
         gap = item_gaps(problem, mixture, best.production)
@@ -224,7 +221,7 @@ def improve_items(
         others_flow = flow(problem, rest)
         form = build_pure(
             problem, items=chosen, allowed=allowed, forced=forced, used=others_flow.used,
-            family_on=others_flow.family_setup, earlier_lots=4, elastic=True,
+            family_on=others_flow.family_setup, earlier_lots=4, elastic=best.broken,
         )  # fmt: skip
         limit = left() if nodes is not None else min(left(), 20.0 if turn == 0 else 8.0)
         solution = solve_integer(

@@ -119,7 +119,7 @@ class PureForm:
         quantity[quantity < 1e-9] = 0.0
         return Production(quantity, y & (quantity > 0))
 
-    def fix_setups(self, setup: Array) -> None:
+    def fix_setups(self, setup: NDArray[np.bool_]) -> None:
         """Fixes every setup (n, M, T)."""
         known = self.y >= 0
         self.model.freeze()
@@ -127,7 +127,7 @@ class PureForm:
         self.model.low[self.y[known]] = values
         self.model.high[self.y[known]] = values
 
-    def start(self, problem: LotSizingProblem, setup: Array) -> Array:
+    def start(self, problem: LotSizingProblem, setup: NDArray[np.bool_]) -> Array:
         """A point to start from: the setups given, the rest open (nan)."""
         point = np.full(self.model.columns, np.nan)
         known = self.y >= 0
@@ -208,7 +208,7 @@ def build_pure(
         model.add_entries(links, y[i[member], m[member], t[member]], 1.0)
         model.add_entries(links, z[of[i[member]], m[member], t[member]], -1.0)
     variable, numbers, lots = problem.variable_cost, [], []
-    for item in np.flatnonzero(chosen):
+    for item in (int(k) for k in np.flatnonzero(chosen)):
         served = np.flatnonzero(net[item] > 1e-9)
         own = np.argwhere(possible[item])
         if not len(served):

@@ -150,7 +150,7 @@ def _without_phantoms(problem: LotSizingProblem, plan: Production) -> Production
         left = problem.capacity[:, t] + np.minimum(problem.overtime_limit[:, t], 1e9)
         for i in reversed(problem.levels):  # components first
             parts = np.flatnonzero(problem.bill[:, i] > 0)
-            for m in np.flatnonzero(problem.eligible[i]):
+            for m in (int(k) for k in np.flatnonzero(problem.eligible[i])):
                 wish = plan.quantity[i, m, t] + waiting[i, m]
                 able = min([wish, *(stock[c] / problem.bill[c, i] for c in parts)])
                 free = left[m] - problem.setup_time[i, m]

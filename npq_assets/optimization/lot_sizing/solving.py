@@ -117,14 +117,14 @@ class _Search:
     def __init__(self, problem: LotSizingProblem, params: Params, report: watchdog.Report, ends: float) -> None:
         self.problem, self.params, self._report, self._ends = problem, params, report, ends
         self.bound = -INF
-        self.best = improve.Best(Production(np.zeros(problem.shape), np.zeros(problem.shape, bool)), INF)
+        self.best = improve.Best(Production(np.zeros(problem.shape), np.zeros(problem.shape, bool)))
         self.price: Array | None = None
 
     def left(self) -> float:
         return self._ends - time.monotonic()
 
     def begin(self, start: Production | None, *, rule: bool) -> None:
-        self.best.value = improve.penalized(self.problem, self.best.production)
+        self.offer(self.best.production)
         if rule:
             self.offer(economic_lots(self.problem))
         if start is not None:
@@ -144,7 +144,7 @@ class _Search:
             self._report(bound=bound)
 
     def close(self) -> bool:
-        return self.best.value - self.bound <= self.params.gap * abs(self.best.value)
+        return not self.best.broken and self.best.value - self.bound <= self.params.gap * abs(self.best.value)
 
     @property
     def target(self) -> float:
@@ -179,26 +179,21 @@ class _Search:
         if relaxed.status == "optimal":
             self.raise_bound(relaxed.bound + constant)
             assert relaxed.x is not None
-            if is_pure:
+            if isinstance(elastic, pure.PureForm):
                 mixture = decomposition.generate(p, seconds=0.2 * total, gap=2e-4)
                 if len(mixture.item):
                     self.offer(improve.round_mixture(p, mixture))
                     self._round_support(elastic, mixture)
             self.offer(improve.round_up(p, elastic, relaxed.x))
-        feasible = improve.keeps_limits(p, self.best)
         # Until the plan keeps all limits nothing else matters; afterwards a short polish gives branch and bound a start.
-        search_ends = time.monotonic() + (0.15 if feasible else 0.5) * total
-        by_work = params.nodes is not None
-        improve.fix_and_optimize(
-            p, elastic, self.best, self.left if by_work else lambda: min(self.left(), search_ends - time.monotonic()),
-            passes=40 if by_work else 10_000, nodes=params.nodes, found=self.found, until_feasible=not feasible,
-            target=self.target,
-        )  # fmt: skip
+        if self.best.broken:
+            self._polish(elastic, 0.5 * total, until_feasible=True)
+        form: pure.PureForm | tight.Form = elastic
+        if not self.best.broken:
+            form = pure.build_pure(p) if is_pure else tight.build(p, window=window)
+            self._polish(form, 0.1 * total, until_feasible=False)
         if self.close() or self.left() < 1.0:
             return
-        form: pure.PureForm | tight.Form = elastic
-        if improve.keeps_limits(p, self.best):
-            form = pure.build_pure(p) if is_pure else tight.build(p, window=window)
         solution = solve_integer(
             form.model,
             seconds=self.left() - 0.5,
@@ -213,6 +208,14 @@ class _Search:
         self.raise_bound(solution.bound + constant)
         if solution.x is not None:
             self.offer(form.production(solution.x, p))
+
+    def _polish(self, form: pure.PureForm | tight.Form, seconds: float, *, until_feasible: bool) -> None:
+        ends, by_work = time.monotonic() + seconds, self.params.nodes is not None
+        improve.fix_and_optimize(
+            self.problem, form, self.best, self.left if by_work else lambda: min(self.left(), ends - time.monotonic()),
+            passes=40 if by_work else 10_000, nodes=self.params.nodes, found=self.found, until_feasible=until_feasible,
+            target=self.target,
+        )  # fmt: skip
 
     def _round_support(self, form: pure.PureForm, mixture: decomposition.Mixture) -> None:
         """Setups only where some plan of the mixture or the best plan has one."""
@@ -250,7 +253,7 @@ class _Search:
                 assert solution.duals is not None
                 price = np.maximum(0.0, -solution.duals[form.capacity_rows])
                 self._report(worth=(price, "dual, setups as planned"))
-        if not improve.keeps_limits(p, self.best):
+        if self.best.broken:
             names = [name for name, _, _ in violations(p, self.best.production)]
             small = setups * len(p.periods) <= 200_000
             self._report(conflict=self._conflict(is_pure) if small and self.left() > 0.5 else names)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npq_assets.optimization.linear import INF, Array, Index, Model
 from npq_assets.optimization.lot_sizing.problem import LotSizingProblem, Production
@@ -56,7 +57,7 @@ class Form:
         x[x < 1e-9] = 0.0
         return Production(x, y & (x > 0))  # setups of nothing do nothing
 
-    def fix_setups(self, setup: Array) -> None:
+    def fix_setups(self, setup: NDArray[np.bool_]) -> None:
         """Fixes every setup (n, M, T)."""
         known = self.y >= 0
         self.model.freeze()
@@ -102,7 +103,7 @@ def largest_lot(problem: LotSizingProblem, echelon: Array) -> Array:
 
 def build(
     problem: LotSizingProblem, *, split: bool = True, window: int | None = None, elastic: bool = False,
-    items: Array | None = None,
+    items: NDArray[np.bool_] | None = None,
 ) -> Form:  # fmt: skip
     """The integer program.
 
@@ -115,7 +116,7 @@ def build(
     """
     n, machines, periods = problem.shape
     model = Model()
-    chosen = np.ones(n, bool) if items is None else items.astype(bool)
+    chosen = np.ones(n, bool) if items is None else items
     echelon, inside = echelon_demand(problem)
     lot = largest_lot(problem, echelon)
     if elastic:
@@ -188,7 +189,7 @@ def elastic_price(problem: LotSizingProblem) -> tuple[float, Array]:
 
 def _capacity(
     model: Model, problem: LotSizingProblem, x: Index, y: Index, z: Index, overtime: Index, extra: Index,
-    possible: Array, family_time: Array,
+    possible: NDArray[np.bool_], family_time: Array,
 ) -> Index:  # fmt: skip
     _, machines, periods = problem.shape
     rows = model.add_rows(machines * periods, high=problem.capacity.ravel()).reshape(machines, periods)
@@ -204,7 +205,13 @@ def _capacity(
 
 
 def _balance(
-    model: Model, problem: LotSizingProblem, x: Index, stock: Index, backlog: Index, unmet: Index, chosen: Array
+    model: Model,
+    problem: LotSizingProblem,
+    x: Index,
+    stock: Index,
+    backlog: Index,
+    unmet: Index,
+    chosen: NDArray[np.bool_],
 ) -> Index:
     """stock(t-1) + made + supply - drawn in - (demand + backlog(t-1) - backlog(t)) = stock(t), deliveries >= 0."""
     n, _, periods = problem.shape
@@ -240,7 +247,14 @@ def _balance(
 
 
 def _lots(
-    model: Model, problem: LotSizingProblem, x: Index, y: Index, z: Index, of: Index, lot: Array, possible: Array
+    model: Model,
+    problem: LotSizingProblem,
+    x: Index,
+    y: Index,
+    z: Index,
+    of: Index,
+    lot: Array,
+    possible: NDArray[np.bool_],
 ) -> None:
     rows = model.add_rows(int(possible.sum()), high=0.0)
     model.add_entries(rows, x[possible], 1.0)
@@ -260,7 +274,7 @@ def _lots(
 
 def _split(
     model: Model, problem: LotSizingProblem, x: Index, y: Index, backlog: Index, unmet: Index, echelon: Array,
-    inside: Array, lot: Array, possible: Array, chosen: Array, window: int | None,
+    inside: Array, lot: Array, possible: NDArray[np.bool_], chosen: NDArray[np.bool_], window: int | None,
 ) -> None:  # fmt: skip
     """w_imtu: what lot (i, m, t) serves of the net echelon demand of u."""
     periods = len(problem.periods)
@@ -284,8 +298,8 @@ def _split(
         served = np.flatnonzero(net > 1e-9)
         if not len(m_t) or not len(served):
             continue
-        t, u = m_t[:, 1][:, None], served[None, :]
-        pair = (t <= u + behind) & (u - t <= ahead)
+        made, due = m_t[:, 1][:, None], served[None, :]
+        pair = (made <= due + behind) & (due - made <= ahead)
         a, b = np.nonzero(pair)
         w = model.add_columns(len(a))
         lots = np.array([x[i, m, s] for m, s in m_t])
