@@ -29,12 +29,13 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
     def ledger(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
         """Opens the day's accounts and settles earlier ones whose outcome has landed."""
         from npq_assets.manufacturing.outcome import settle_plans
-        from npq_assets.retail.outcome import settle_accounts
+        from npq_assets.retail.outcome import settle_accounts, settle_overrides
 
         day = as_of_of(context)
         rows = open_accounts(home.home, day)
         settled = settle_accounts(home.home)
         settled |= settle_plans(home.home, day)
+        overrides = settle_overrides(home.home)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": rows.height,
@@ -42,6 +43,7 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
                 "naive cost": float(rows["naive_cost"].sum()),
                 "settled now": sum(settled.values()),
                 "settled days": [str(d) for d in settled],
+                "overrides settled": overrides,
                 "preview": preview(rows.drop("decision_id", "input_snapshot")),
             }
         )

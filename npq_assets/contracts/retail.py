@@ -101,6 +101,22 @@ TABLES = (
     ),
     Table(
         "retail",
+        "forecast_overrides",
+        "A planner's own number for a period's demand, in place of the forecast's mean. It is used, kept beside the engine's, "
+        "and credited or debited in money once reality has landed.",
+        (
+            key("site_id", "The site.", **_SITE),
+            key("product_id", "The product.", **_PRODUCT),
+            key("period_start", "The day, or the Monday of the week, that the number is for.", Kind.DATE),
+            key("made_on", "Day on which it was made: known to decisions of later days. The latest counts.", Kind.DATE),
+            required("quantity", Kind.NUMBER, "Units expected to be wanted (product's unit).", low=0, high=1e9),
+            optional("planner", Kind.TEXT, "The desk or role that made it, not a person's name."),
+            optional("reason", Kind.TEXT, "Why."),
+        ),
+        time_column="made_on",
+    ),
+    Table(
+        "retail",
         "customers",
         "A customer known by name or card.",
         (

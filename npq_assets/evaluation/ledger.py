@@ -92,6 +92,33 @@ def realized(orders: pl.DataFrame, actual: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def override_credit(overrides: pl.DataFrame, actual: pl.DataFrame) -> pl.DataFrame:
+    """What planners' overrides earned or cost: the orders that they led to against those of the engine's own forecast.
+
+    Both are priced on what really happened, by the cost object that priced the plan.
+
+    Args:
+        overrides: As `retail.plan.OVERRIDE_COLUMNS`: orders with engine_quantity beside quantity.
+        actual: As for `realized`.
+
+    Returns:
+        decision_id, override_realized_cost, engine_realized_cost, hindsight_cost, demand, credit (the engine's cost less the
+        override's: above 0 the planner earned money).
+    """
+    ours = realized(overrides.with_columns(pl.col("quantity").alias("naive_quantity")), actual)
+    engine = realized(overrides.with_columns(pl.col("engine_quantity").alias("naive_quantity")), actual)
+    demand = overrides.join(actual, on=[*PAIR, "arrives_on"], how="inner").select("decision_id", "demand")
+    return (
+        ours.select("decision_id", pl.col("naive_realized_cost").alias("override_realized_cost"), "hindsight_cost")
+        .join(
+            engine.select("decision_id", pl.col("naive_realized_cost").alias("engine_realized_cost")), on="decision_id"
+        )
+        .join(demand, on="decision_id")
+        .with_columns((pl.col("engine_realized_cost") - pl.col("override_realized_cost")).alias("credit"))
+        .sort("decision_id")
+    )
+
+
 def settle(ledger: pl.DataFrame, outcome: pl.DataFrame) -> pl.DataFrame:
     """The ledger with outcomes filled in; what is settled stays settled if the facts are no longer at hand."""
     names = ["realized_cost", "hindsight_cost", "naive_realized_cost"]

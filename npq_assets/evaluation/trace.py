@@ -33,6 +33,7 @@ def explain(home: Home, decision_id: str) -> str:
         f"and is expected to cost {found['naive_expected_cost']:.2f}",
         *_account(home, found),
         *_forecast(home, as_of, pair),
+        *_moved(home, found),
         f"  inputs       snapshot {found['input_snapshot']}, made of these landed rows:",
         *_rows(home, found),
     ]
@@ -86,6 +87,28 @@ def _forecast(home: Home, as_of: date, pair: dict[str, str]) -> list[str]:
     for row in frame.to_dicts():
         lines.append(f"    {row['ds']}   " + "".join(f"{row[name]:>9.1f}" for name in ("mean", *quantiles)))
     return lines
+
+
+def _moved(home: Home, found: dict[str, Any]) -> list[str]:
+    """What moved the forecast of the period of arrival, as stored with the forecast, else worked out anew."""
+    from npq_assets.forecasting.explanation import sentences
+    from npq_assets.retail.demand import explain_demand
+    from npq_assets.retail.inputs import read_inputs
+    from npq_assets.retail.output import load_explanation
+
+    unique_id = f"{found['site_id']}|{found['product_id']}"
+    stored = load_explanation(home, found["as_of"])
+    rows = stored.filter(pl.col("unique_id") == unique_id) if stored is not None else None
+    if rows is None or rows.is_empty():
+        try:
+            inputs = read_inputs(home, found["as_of"])
+        except NpqError:
+            return []
+        if inputs.snapshot != found["input_snapshot"]:
+            return ["  moved by     not told: the inputs have changed since; run npq run for that day again"]
+        rows = explain_demand(inputs, [unique_id], home)
+    words = sentences(rows.filter(pl.col("ds") == found["arrives_on"]))
+    return [f"  moved by     {words[0]}", *[f"                 {line}" for line in words[1:]]] if words else []
 
 
 _LAST_SALES = 6

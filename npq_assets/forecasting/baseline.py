@@ -52,11 +52,12 @@ class Baseline:
     adjusted: np.ndarray
     index: np.ndarray
 
-    def season(self, periods: np.ndarray) -> np.ndarray:
-        """Seasonal index (n, len(periods)) of period numbers."""
-        out = np.ones((len(self.level), len(periods)))
+    def season(self, periods: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Seasonal index (n, len(periods)) of period numbers, or of some rows only."""
+        out = np.ones((len(self.level) if rows is None else len(rows), len(periods)))
         for (length, width), profile in zip(self.seasons, self.profiles, strict=True):
-            out *= profile[:, (periods // width) % length]
+            position = (periods // width) % length
+            out *= profile[:, position] if rows is None else profile[np.ix_(rows, position)]
         return out
 
     def season_of_all(self, periods: np.ndarray) -> np.ndarray:
@@ -122,6 +123,32 @@ def fit(panel: Panel, seasons: tuple[tuple[int, int], ...], tuning: Tuning) -> B
     level = _weighted_level(y, m, index, weight, prior, tuning.prior_years * year * 0.5)
     scatter = _scatter(y, level[:, None] * index, m)
     return Baseline(level, prior, scatter, tuple(used), tuple(profiles), tuple(overall), adjusted, index)
+
+
+def seasonal_naive(panel: Panel, base: Baseline, horizons: np.ndarray, fallback: np.ndarray) -> np.ndarray:
+    """Demand of the same period a year ago times the growth since (n, H); `fallback` (n, H) where that is not known.
+
+    Growth is that of the last quarter over the same quarter a year ago, drawn towards the growth of all series as far as
+    a series' own demand is too noisy to tell. For days, whose year repeats only through its weeks, the fallback holds.
+    """
+    length, year = panel.shape[1], panel.calendar.year
+    window = max(2, year // 4)
+    if year >= 300 or length < year + window:
+        return fallback
+    y, m = panel.y, panel.observed
+    now, then = slice(length - window, length), slice(length - window - year, length - year)
+    both = m[:, now] & m[:, then]
+    new = np.maximum((y[:, now] * both).sum(1), 0.0)
+    old = np.maximum((y[:, then] * both).sum(1), 0.0)
+    pooled = (new / base.scatter).sum() / max((old / base.scatter).sum(), 1e-9) if old.sum() > 0 else 1.0
+    pooled = float(np.clip(pooled, 0.5, 2.0))
+    lean = 20.0 * base.scatter  # pseudo-demand that stands for the growth of all
+    growth = np.clip((new + lean * pooled) / (old + lean), 0.25, 4.0)
+    back = length - 1 + horizons - year * np.ceil(horizons / year).astype(int)
+    inside = (back >= 0) & (back < length)
+    safe = np.clip(back, 0, length - 1)
+    known = inside[None, :] & m[:, safe]
+    return np.where(known, np.maximum(y[:, safe], 0.0) * growth[:, None], fallback)
 
 
 def _profile(

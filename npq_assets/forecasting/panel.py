@@ -5,7 +5,7 @@ Features and models do not belong here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ class Panel:
         known: Covariate -> (n, T + H) values, NaN where unknown.
         groups: Static attribute -> (labels, code per series); code -1 where missing.
         numeric: Static numeric attribute -> (n).
+        words: Covariate in words -> its vocabulary; its values are positions in it from 1, 0 = none, NaN = unknown word.
     """
 
     ids: np.ndarray
@@ -45,6 +46,14 @@ class Panel:
     known: dict[str, np.ndarray] = field(default_factory=dict)
     groups: dict[str, tuple[list[str], np.ndarray]] = field(default_factory=dict)
     numeric: dict[str, np.ndarray] = field(default_factory=dict)
+    words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def same_for_all(self, name: str) -> bool:
+        """Whether a covariate has one value a date for all series."""
+        values = self.known[name]
+        some = values[:: max(1, len(values) // 50)]
+        with np.errstate(invalid="ignore"):
+            return bool(((some == some[:1]) | (np.isnan(some) & np.isnan(some[:1]))).all())
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -54,6 +63,22 @@ class Panel:
     def dates(self, columns: np.ndarray) -> pl.Series:
         """Dates of column numbers, also beyond the last."""
         return self.calendar.dates(self.start + np.asarray(columns))
+
+    def since(self, column: int) -> Panel:
+        """The same panel from a column on (views, no copies)."""
+        return Panel(
+            self.ids,
+            self.calendar,
+            self.start + column,
+            self.y[:, column:],
+            self.observed[:, column:],
+            self.in_stock[:, column:],
+            np.maximum(self.first - column, 0),
+            {name: values[:, column:] for name, values in self.known.items()},
+            self.groups,
+            self.numeric,
+            self.words,
+        )
 
     def until(self, columns: int) -> Panel:
         """The same panel as it was after its first `columns` periods (views, no copies); covariates stay known."""
@@ -68,6 +93,7 @@ class Panel:
             self.known,
             self.groups,
             self.numeric,
+            self.words,
         )
 
 
@@ -86,7 +112,7 @@ def as_polars(frame: Frame, what: str) -> pl.DataFrame:
     raise NpqError(f"{what}: a pandas or polars DataFrame is needed, not {type(frame).__name__}")
 
 
-def _keyed(frame: Frame, what: str, columns: list[str]) -> pl.DataFrame:
+def _keyed(frame: Frame, what: str, columns: list[str], unique: bool = True) -> pl.DataFrame:
     table = as_polars(frame, what)
     for column in columns:
         if column not in table.columns:
@@ -107,12 +133,14 @@ def _keyed(frame: Frame, what: str, columns: list[str]) -> pl.DataFrame:
     for key in keys:
         if table[key].null_count():
             raise NpqError(f"{what}: {table[key].null_count()} rows have no usable {key}; remove or correct them")
-    if keys:
-        twice = table.select(pl.struct(keys).is_duplicated())
-        if twice.to_series().any():
-            row = table.filter(twice.to_series()).select(keys).row(0)
-            raise NpqError(f"{what}: duplicate rows for {', '.join(map(str, row))}; keep one row a series and period")
+    if unique and keys and table.select(pl.struct(keys).is_duplicated().any()).item():
+        raise _duplicate(table, keys, what)
     return table
+
+
+def _duplicate(table: pl.DataFrame, keys: list[str], what: str) -> NpqError:
+    row = table.filter(pl.struct(keys).is_duplicated()).select(keys).row(0)
+    return NpqError(f"{what}: duplicate rows for {', '.join(map(str, row))}; keep one row a series and period")
 
 
 def build(
@@ -124,6 +152,7 @@ def build(
     available: Frame | None = None,
     horizon: int = 0,
     ids: list[str] | None = None,
+    words: Mapping[str, Sequence[str]] | None = None,
 ) -> Panel:
     """Checks the frames and lays them out densely.
 
@@ -135,11 +164,13 @@ def build(
         available: unique_id, ds, in_stock; absent rows are in stock.
         horizon: Periods after the last for which covariates are laid out.
         ids: Further series to forecast that may have no history.
+        words: Vocabularies of covariates in words, as a model learned them; default: the words found.
 
     Raises:
         NpqError: Columns missing, duplicate keys, y not finite, dates off the grid, empty history.
     """
-    table = _keyed(history, "history", ["unique_id", "ds", "y"])
+    # Duplicates show once rows have their places, which costs less than comparing keys.
+    table = _keyed(history, "history", ["unique_id", "ds", "y"], unique=False)
     if not table.schema["y"].is_numeric() and table.schema["y"] != pl.Boolean:
         raise NpqError(f"history: y must be a number, not {table.schema['y']}")
     if not table.height:
@@ -179,15 +210,20 @@ def build(
             f"({int(bad.sum())} such rows); "
             "leave the row out if demand is unknown"
         )
-    y[row, column] = np.nan_to_num(values)
     present[row, column] = True
+    if np.count_nonzero(present) < table.height:
+        raise _duplicate(table, ["unique_id", "ds"], "history")
+    y[row, column] = np.nan_to_num(values)
     seen = present.any(1)
     first = np.where(seen, present.argmax(1), length)
     observed = present & in_stock
     covariates = [c for c in table.columns if c not in {"unique_id", "ds", "y", "in_stock", "weight"}]
-    known = _covariates(table, row, column, covariates, future, calendar, freq, lookup, n, length, horizon, start)
+    known, vocabulary = _covariates(
+        table, row, column, covariates, future, calendar, freq, lookup, n, length, horizon, start, words or {}
+    )
     groups, numeric = _statics(static, lookup, n)
-    return Panel(names, calendar, start, np.where(observed, y, 0.0), observed, in_stock, first, known, groups, numeric)
+    y[~observed] = 0.0
+    return Panel(names, calendar, start, y, observed, in_stock, first, known, groups, numeric, vocabulary)
 
 
 def _covariates(
@@ -203,7 +239,8 @@ def _covariates(
     length: int,
     horizon: int,
     start: int,
-) -> dict[str, np.ndarray]:
+    words: Mapping[str, Sequence[str]],
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
     ahead = None
     if future is not None:
         keys = ["ds"] if "unique_id" not in as_polars(future, "future").columns else ["unique_id", "ds"]
@@ -211,42 +248,45 @@ def _covariates(
         calendar.check(ahead["ds"], freq, "future")
         names = list(dict.fromkeys([*names, *[c for c in ahead.columns if c not in {"unique_id", "ds", "y"}]]))
     known: dict[str, np.ndarray] = {}
+    vocabulary: dict[str, tuple[str, ...]] = {}
     for name in names:
         values = np.full((n, length + horizon), np.nan, np.float32)
-        text: dict[str, float] | None = None
+        sources = [frame[name] for frame in (table, ahead) if frame is not None and name in frame.columns]
+        if name in words or not all(s.dtype.is_numeric() or s.dtype in (pl.Boolean, pl.Null) for s in sources):
+            found = {word for s in sources for word in s.cast(pl.String).drop_nulls().unique().to_list()}
+            vocabulary[name] = tuple(words.get(name, sorted(found)))
+        learned = vocabulary.get(name)
         if name in table.columns:
-            series = table[name]
-            if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
-                words = set(series.cast(pl.String).drop_nulls().to_list())
-                if ahead is not None and name in ahead.columns:
-                    words |= set(ahead[name].cast(pl.String).drop_nulls().to_list())
-                text = {word: float(i + 1) for i, word in enumerate(sorted(words))}
-            values[row, column] = _numbers(series, text)
+            values[row, column] = _numbers(table[name], learned)
         if ahead is not None and name in ahead.columns:
-            series = ahead[name]
-            if text is None and not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
-                text = {
-                    word: float(i + 1)
-                    for i, word in enumerate(sorted(set(series.cast(pl.String).drop_nulls().to_list())))
-                }
+            numbers = _numbers(ahead[name], learned)
             place = calendar.index(ahead["ds"]) - start
             inside = (place >= 0) & (place < length + horizon)
             if "unique_id" in ahead.columns:
                 rows = ahead.select("unique_id").join(lookup, on="unique_id", how="left", maintain_order="left")["row"]
                 inside &= rows.is_not_null().to_numpy()
-                values[rows.fill_null(0).to_numpy()[inside], place[inside]] = _numbers(series, text)[inside]
+                values[rows.fill_null(0).to_numpy()[inside], place[inside]] = numbers[inside]
             else:
-                values[:, place[inside]] = _numbers(series, text)[inside][None, :]
+                values[:, place[inside]] = numbers[inside][None, :]
         known[name] = values
-    return known
+    return known, vocabulary
 
 
-def _numbers(series: pl.Series, text: Mapping[str, float] | None) -> np.ndarray:
-    if text is not None:
-        return np.array(
-            [text.get(word, 0.0) if word is not None else 0.0 for word in series.cast(pl.String).to_list()], np.float32
-        )
-    return series.cast(pl.Float32).fill_null(np.nan).to_numpy()
+def _numbers(series: pl.Series, words: Sequence[str] | None) -> np.ndarray:
+    if words is None:
+        return series.cast(pl.Float32).fill_null(np.nan).to_numpy()
+    # A word that was not learned is unknown, not one of the others.
+    text = series.cast(pl.String)
+    codes = text.replace_strict(
+        list(words), np.arange(1, len(words) + 1, dtype=np.float64), default=np.nan, return_dtype=pl.Float64
+    )
+    return (
+        codes.to_frame("code")
+        .with_columns(pl.when(text.is_null()).then(0.0).otherwise(pl.col("code")).cast(pl.Float32).alias("code"))[
+            "code"
+        ]
+        .to_numpy()
+    )
 
 
 def _statics(

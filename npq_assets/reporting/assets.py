@@ -44,6 +44,7 @@ def gather(home: Home, day: date) -> ReportData:
     from npq_assets.ingestion import balances
     from npq_assets.manufacturing import output as plant
     from npq_assets.manufacturing import showing as plant_showing
+    from npq_assets.retail.judging import read_judgements
     from npq_assets.retail.output import load_plan, load_skipped, read_summary
     from npq_assets.retail.showing import decisions_shown, fans, limits_shown, relaxation_shown
 
@@ -72,6 +73,8 @@ def gather(home: Home, day: date) -> ReportData:
         sections=plant_showing.sections(home, day),
         history=_mart(home, "decision_costs", "decided_at", day),
         accuracy=_mart(home, "forecast_accuracy", "as_of", day),
+        value_added=_mart(home, "forecast_value_added", "as_of", day),
+        judgements=read_judgements(home, day).head(8),
         trace={
             name: str(facts[key])
             for name, key in (
@@ -107,7 +110,7 @@ def _mart(home: Home, model: str, time: str, day: date) -> pl.DataFrame:
     if not place.exists():
         return pl.DataFrame()
     frame = pl.read_parquet(place).filter(pl.col(time) < day)
-    if "settled" in frame.columns:
+    if "settled" in frame.columns and "forecasts" not in frame.columns:
         frame = frame.filter(pl.col("settled") > 0)
     order = [time, "step"] if "step" in frame.columns else [time]
     return frame.sort(order).tail(21)

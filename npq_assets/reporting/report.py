@@ -72,6 +72,8 @@ class ReportData:
         history: decided_at, expected_cost, naive_cost, settled, settled_expected_cost, realized_cost, naive_realized_cost,
             hindsight_cost, of earlier days.
         accuracy: as_of, step, wape, bias, coverage_80, coverage_90 of earlier forecasts.
+        value_added: as_of, overridden, forecasts, naive_wape, engine_wape, planner_wape, settled, credit of earlier forecasts.
+        judgements: as_of, champion_role, challenger_role, champion_loss, challenger_loss, low, high, reason.
         trace: Input snapshot, model version and the like.
         sections: What systems show beside their decisions.
     """
@@ -89,6 +91,8 @@ class ReportData:
     skipped: Sequence[str] = ()
     history: pl.DataFrame = field(default_factory=pl.DataFrame)
     accuracy: pl.DataFrame = field(default_factory=pl.DataFrame)
+    value_added: pl.DataFrame = field(default_factory=pl.DataFrame)
+    judgements: pl.DataFrame = field(default_factory=pl.DataFrame)
     trace: Mapping[str, str] = field(default_factory=dict)
     sections: Sequence[Section] = ()
 
@@ -124,6 +128,8 @@ def build_report(data: ReportData) -> str:
             quality=data.quality.to_dicts(),
             history=data.history.to_dicts(),
             accuracy=data.accuracy.to_dicts(),
+            value_added=data.value_added.to_dicts(),
+            judgements=data.judgements.fill_nan(None).to_dicts(),
             rows=Markup(_json(data.decisions)),
             chart_style=Markup(STYLE),
             sections=[(part, part.table.columns, part.table.rows(), Markup(part.picture)) for part in data.sections],

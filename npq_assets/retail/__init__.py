@@ -12,17 +12,19 @@ import dagster as dg
 
 def system_assets() -> list[Any]:
     """The system's own assets behind its marts."""
-    from npq_assets.retail.assets import demand_forecast, outbox, replenishment_orders, replenishment_plan
+    from npq_assets.retail.assets import demand_forecast, judgements, outbox, replenishment_orders, replenishment_plan
     from npq_assets.warehouse.assets import evaluation_models
 
-    return [demand_forecast, replenishment_plan, replenishment_orders, outbox, evaluation_models("retail")]
+    return [
+        demand_forecast, replenishment_plan, replenishment_orders, outbox, judgements, evaluation_models("retail")
+    ]  # fmt: skip
 
 
 def system_checks() -> list[dg.AssetChecksDefinition]:
     """The checks of those assets."""
-    from npq_assets.retail.assets import plan_checks
+    from npq_assets.retail.assets import forecast_checks, plan_checks
 
-    return [plan_checks]
+    return [forecast_checks, plan_checks]
 
 
 def system_decisions() -> list[dg.AssetKey]:

@@ -15,6 +15,7 @@ ORDERS = DECISIONS["retail.replenishment_orders"]
 FORECAST_KEY = dg.AssetKey(["forecast", "retail", "demand_forecast"])
 PLAN_KEY = dg.AssetKey(["plan", "retail", "replenishment_plan"])
 ORDERS_KEY = dg.AssetKey(["decisions", "retail", "replenishment_orders"])
+JUDGEMENTS_KEY = dg.AssetKey(["evaluation", "retail", "judgements"])
 OUTBOX_KEY = dg.AssetKey(["outbox", "retail", "replenishment_orders"])
 INPUTS = [
     dg.AssetKey(["marts", domain, model])
@@ -25,12 +26,14 @@ INPUTS = [
         ("retail", "supply_terms"),
         ("retail", "supplier_limits"),
         ("retail", "promotions"),
+        ("retail", "forecast_overrides"),
         ("common", "events"),
         ("common", "products"),
         ("common", "sites"),
     )
 ]
 OWNERS = ["team:retail"]
+_EXPLAINED = 100
 
 
 def _skipped(reason: str) -> dg.MaterializeResult[None]:
@@ -51,9 +54,9 @@ def _skipped(reason: str) -> dg.MaterializeResult[None]:
 def demand_forecast(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
     """Forecasts demand as of the partition's day, or reads the forecast of the same inputs."""
     from npq_assets.reporting.plots import forecast_plot
-    from npq_assets.retail.demand import forecast_demand
+    from npq_assets.retail.demand import explain_demand, forecast_demand, most_at_stake
     from npq_assets.retail.inputs import read_inputs
-    from npq_assets.retail.output import load_forecast, save_forecast, save_skipped
+    from npq_assets.retail.output import load_explanation, load_forecast, save_explanation, save_forecast, save_skipped
     from npq_assets.storage import fingerprint
 
     day = as_of_of(context)
@@ -68,7 +71,9 @@ def demand_forecast(context: dg.AssetExecutionContext, home: HomeResource) -> dg
     stored = forecast is not None
     if forecast is None:
         forecast = forecast_demand(inputs, home.home)
+        save_explanation(home.home, day, explain_demand(inputs, most_at_stake(inputs, forecast, _EXPLAINED), home.home))
         save_forecast(home.home, day, forecast, wanted)
+    explained = load_explanation(home.home, day)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": forecast.frame.height,
@@ -78,7 +83,9 @@ def demand_forecast(context: dg.AssetExecutionContext, home: HomeResource) -> dg
             "input snapshot": inputs.snapshot,
             "read from store": stored,
             "skipped": list(inputs.skipped),
+            "overridden by planners": len(forecast.overridden),
             "preview": preview(forecast.frame),
+            "what moved the largest": preview(explained, 24) if explained is not None else "",
             "forecast against actuals": dg.MetadataValue.md(
                 forecast_plot(inputs.history.rename({"period_start": "ds", "quantity": "y"}), forecast.frame)
             ),
@@ -181,6 +188,64 @@ def outbox(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Material
     decisions = read_decisions(home.home, ORDERS, day)
     sent = publisher_of(home.home).publish(ORDERS, day, decisions.filter(pl.col("quantity") > 0))
     return dg.MaterializeResult(metadata={"handed on": len(sent), "dry run": not home.home.settings.publish})
+
+
+@dg.asset(
+    key=JUDGEMENTS_KEY,
+    deps=[FORECAST_KEY],
+    partitions_def=AS_OF,
+    group_name="retail_evaluation",
+    kinds={"python", "lightgbm", "parquet"},
+    owners=OWNERS,
+    retry_policy=RETRY,
+    description="The model in service beside its predecessor and the simple method, on periods that none has seen: losses, "
+    "the paired difference with its confidence interval, and the verdict.",
+)
+def judgements(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+    """Judges the models of the partition's day; decisions do not wait for it."""
+    from npq_assets.retail.inputs import read_inputs
+    from npq_assets.retail.judging import judge_models, save_judgements
+    from npq_assets.retail.output import load_forecast, load_skipped
+
+    day = as_of_of(context)
+    if (reason := load_skipped(home.home, day)) is not None:
+        return _skipped(reason)
+    forecast = load_forecast(home.home, day)
+    if forecast is None:
+        raise dg.Failure(f"no forecast as of {day}; materialize {FORECAST_KEY.to_user_string()} first")
+    found = judge_models(read_inputs(home.home, day), home.home, forecast.model_version)
+    save_judgements(home.home, day, found)
+    return dg.MaterializeResult(metadata={"dagster/row_count": found.height, "preview": preview(found)})
+
+
+@dg.multi_asset_check(
+    name="forecast_checks",
+    specs=[
+        dg.AssetCheckSpec(
+            "input_drift", asset=FORECAST_KEY, description="Sales, stock-outs, promotions and prices are as they were."
+        ),
+        dg.AssetCheckSpec(
+            "error_drift", asset=FORECAST_KEY, description="Past forecasts neither lean nor lose more than they did."
+        ),
+        dg.AssetCheckSpec(
+            "interval_coverage",
+            asset=FORECAST_KEY,
+            description="Outcomes fall into the 80 % range as often as they should.",
+        ),
+    ],
+)
+def forecast_checks(context: dg.AssetCheckExecutionContext, home: HomeResource) -> Iterable[dg.AssetCheckResult]:
+    """Warns before decisions degrade."""
+    from npq_assets.retail.watching import watch
+
+    for verdict in watch(home.home, as_of_of(context)).verdicts():
+        yield dg.AssetCheckResult(
+            asset_key=FORECAST_KEY,
+            check_name=verdict.name,
+            passed=verdict.passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"detail": verdict.detail},
+        )
 
 
 @dg.multi_asset_check(

@@ -5,7 +5,7 @@ The only place that decides what was known when; engines get frames that hold no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,10 @@ from npq_assets.settings import Home, Period, Settings
 from npq_assets.storage import fingerprint
 
 PAIR = ["site_id", "product_id"]
+OVERRIDES: dict[str, pl.DataType] = {
+    "unique_id": pl.String(), "period_start": pl.Date(), "quantity": pl.Float64(), "made_on": pl.Date(),
+    "planner": pl.String(), "reason": pl.String(),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class RetailInputs:
         promotions: Known-ahead promotions: product_id, starts_on, ends_on, discount.
         events: event_on, name, region.
         sites: site_id, kind, region.
+        overrides: Planners' own numbers for periods to come, made before `as_of`: unique_id, period_start, quantity, made_on,
+            planner, reason; one row a series and period.
         skipped: What could not be computed, with the reason.
     """
 
@@ -54,6 +60,7 @@ class RetailInputs:
     promotions: pl.DataFrame
     events: pl.DataFrame
     sites: pl.DataFrame
+    overrides: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=OVERRIDES))
     skipped: tuple[str, ...] = ()
 
     @property
@@ -77,6 +84,7 @@ class RetailInputs:
             self.promotions,
             self.events,
             self.sites,
+            self.overrides,
             {"as_of": self.as_of.isoformat(), "period": self.period, "settings": repr(self.settings)},
         )
 
@@ -99,6 +107,7 @@ class RetailInputs:
             items=self.items.with_columns(pl.Series("on_hand", on_hand, dtype=pl.Float64)),
             arrivals=arrivals.sort("unique_id", "arrives_on"),
             limits=self.limits.filter(pl.col("arrives_on") >= as_of),
+            overrides=self.overrides.head(0),
         )
 
     def at(self, day: date) -> pl.DataFrame:
@@ -136,9 +145,40 @@ def read_inputs(home: Home, as_of: date) -> RetailInputs:
         .sort("supplier_id", "arrives_on")
     )
     history = with_covariates(history, promotions, events, sites, period)
+    overrides = _overrides(home, items, as_of, period, notes)
     return RetailInputs(
-        as_of, period, home.settings, history, items, arrivals, limits, promotions, events, sites, tuple(notes)
+        as_of,
+        period,
+        home.settings,
+        history,
+        items,
+        arrivals,
+        limits,
+        promotions,
+        events,
+        sites,
+        overrides,
+        tuple(notes),
     )
+
+
+def _overrides(home: Home, items: pl.DataFrame, as_of: date, period: Period, notes: list[str]) -> pl.DataFrame:
+    """The latest override of each pair and period to come that was made before `as_of` opened."""
+    if not home.mart("retail", "forecast_overrides").exists():
+        return pl.DataFrame(schema=OVERRIDES)
+    made = _mart(home, "retail", "forecast_overrides").filter(
+        (pl.col("made_on") < as_of) & (pl.col("period_start") >= as_of)
+    )
+    latest = made.sort(*PAIR, "period_start", "made_on").unique(
+        [*PAIR, "period_start"], keep="last", maintain_order=True
+    )
+    found = latest.join(items.select(*PAIR, "unique_id"), on=PAIR, how="inner")
+    if found.height < latest.height:
+        notes.append(f"{latest.height - found.height} forecast overrides are of pairs that are not ordered; left aside")
+    offset = (pl.col("period_start") - as_of).dt.total_days() % DAYS[period]
+    if off := found.filter(offset != 0).height:
+        notes.append(f"{off} forecast overrides do not name the first day of a {period}; left aside")
+    return found.filter(offset == 0).select(list(OVERRIDES)).sort("unique_id", "period_start")
 
 
 def _mart_path(home: Home, domain: str, model: str) -> Path:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from npq_assets.contracts import DECISIONS
-from npq_assets.evaluation.ledger import realized, settle
+from npq_assets.evaluation.ledger import override_credit, realized, settle
 from npq_assets.periods import DAYS, period_of
 from npq_assets.retail.inputs import PAIR
 from npq_assets.retail.output import load_plan
@@ -113,4 +113,29 @@ def settle_accounts(home: Home) -> dict[date, int]:
             write_parquet(filled, place)
             write_csv_for_people(filled, place.with_suffix(".csv"))
             settled[as_of] = outcome.height
+    return settled
+
+
+def settle_overrides(home: Home) -> int:
+    """Credits or debits planners' overrides whose period has landed; returns how many are settled.
+
+    Writes evaluations/retail/overrides/as_of=…/overrides.parquet: the plan's rows of overridden pairs and, where known, what
+    the override's and the engine's order did cost, and the credit.
+    """
+    places = {
+        date.fromisoformat(place.parent.name.removeprefix("as_of=")): place
+        for place in sorted((home.root / "plans" / "retail").glob("as_of=*/overrides.parquet"))
+        if (place.parent / "plan.json").exists()
+    }
+    made = {day: pl.read_parquet(place, hive_partitioning=False) for day, place in places.items()}
+    made = {day: frame for day, frame in made.items() if frame.height}
+    if not made:
+        return 0
+    facts = Facts.read(home, min(made))
+    settled = 0
+    for day, overrides in made.items():
+        outcome = override_credit(overrides, actuals(facts, overrides))
+        settled += outcome.height
+        place = home.root / "evaluations" / "retail" / "overrides" / f"as_of={day.isoformat()}" / "overrides.parquet"
+        write_parquet(overrides.join(outcome, on="decision_id", how="left").sort("decision_id"), place)
     return settled

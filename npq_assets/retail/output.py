@@ -40,6 +40,14 @@ def save_forecast(home: Home, as_of: date, forecast: DemandForecast, inputs_hash
         schema={"values": pl.Array(pl.Float32, samples * horizon)},
     )
     write_parquet(flat, folder / "scenarios.parquet")
+    own = forecast.engine_scenarios.astype(np.float32).reshape(len(forecast.overridden), samples * horizon)
+    write_parquet(
+        pl.DataFrame(
+            {"row": forecast.overridden, "values": own},
+            schema={"row": pl.Int64, "values": pl.Array(pl.Float32, samples * horizon)},
+        ),
+        folder / "engine_scenarios.parquet",
+    )
     write_json(
         {
             "inputs": inputs_hash,
@@ -49,6 +57,17 @@ def save_forecast(home: Home, as_of: date, forecast: DemandForecast, inputs_hash
         },
         folder / "forecast.json",
     )
+
+
+def save_explanation(home: Home, as_of: date, explained: pl.DataFrame) -> None:
+    """Writes what moved the forecasts of the pairs with most at stake."""
+    write_parquet(explained, forecast_folder(home, as_of) / "explanation.parquet")
+
+
+def load_explanation(home: Home, as_of: date) -> pl.DataFrame | None:
+    """What moved the forecasts that were explained; None if none were."""
+    place = forecast_folder(home, as_of) / "explanation.parquet"
+    return pl.read_parquet(place, hive_partitioning=False) if place.exists() else None
 
 
 def save_skipped(home: Home, as_of: date, reason: str) -> None:
@@ -71,11 +90,14 @@ def load_forecast(home: Home, as_of: date, inputs_hash: str | None = None) -> De
     if facts is None or (inputs_hash is not None and facts["inputs"] != inputs_hash):
         return None
     values = pl.read_parquet(folder / "scenarios.parquet")["values"].to_numpy()
+    own = pl.read_parquet(folder / "engine_scenarios.parquet")
     return DemandForecast(
         pl.read_parquet(folder / "forecast.parquet").drop("as_of"),
         values.reshape(facts["shape"]).astype(np.float64),
         facts["model_version"],
         date.fromisoformat(facts["model_trained_as_of"]),
+        own["row"].to_numpy(),
+        own["values"].to_numpy().reshape(own.height, *facts["shape"][1:]).astype(np.float64),
     )
 
 
@@ -83,6 +105,7 @@ def save_plan(home: Home, as_of: date, plan: ReplenishmentPlan, inputs_hash: str
     """Writes orders, prices of the limits and facts; the JSON last."""
     folder = plan_folder(home, as_of)
     write_parquet(plan.orders, folder / "orders.parquet")
+    write_parquet(plan.overrides, folder / "overrides.parquet")
     write_parquet(plan.result.duals, folder / "duals.parquet")
     write_parquet(plan.result.relaxation, folder / "relaxation.parquet")
     write_json({"inputs": inputs_hash, **plan.facts}, folder / "plan.json")

@@ -28,11 +28,14 @@ class ReplenishmentPlan:
 
     Attributes:
         orders: One row a pair: the columns of the decision table and lower_bound, on_hand, under_way, demand_mean.
+        overrides: A row an overridden pair: its order's columns, the planner's and the engine's demand of the arrival period,
+            and the order that the engine's forecast would have led to, at what expected cost if the planner is right.
         result: What the solver said.
         facts: Everything about the plan that is one number or word, for metadata and the report.
     """
 
     orders: pl.DataFrame
+    overrides: pl.DataFrame
     result: Result
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -100,6 +103,8 @@ def plan_orders(inputs: RetailInputs, forecast: DemandForecast) -> Replenishment
         pl.lit(inputs.as_of).alias("as_of"),
         pl.lit(inputs.snapshot).alias("input_snapshot"),
     )
+    engine = _engine_orders(inputs, forecast, problem)
+    orders = orders.join(engine, on=["site_id", "product_id"], how="left", maintain_order="left")
     orders = orders.with_columns(
         pl.Series("reason", [_reason(row) for row in orders.iter_rows(named=True)]),
         pl.Series(
@@ -110,7 +115,47 @@ def plan_orders(inputs: RetailInputs, forecast: DemandForecast) -> Replenishment
             ],
         ),
     )
-    return ReplenishmentPlan(orders, result, _facts(inputs, forecast, result, orders))
+    overridden = orders.filter(pl.col("engine_quantity").is_not_null()).select(list(OVERRIDE_COLUMNS))
+    return ReplenishmentPlan(orders.drop(*_ENGINE), overridden, result, _facts(inputs, forecast, result, orders))
+
+
+_ENGINE = {
+    "engine_quantity": pl.Float64(), "engine_expected_cost": pl.Float64(), "engine_mean": pl.Float64(),
+    "override_mean": pl.Float64(), "planner": pl.String(), "override_reason": pl.String(), "made_on": pl.Date(),
+}  # fmt: skip
+OVERRIDE_COLUMNS: dict[str, pl.DataType] = {
+    "decision_id": pl.String(), "as_of": pl.Date(), "site_id": pl.String(), "product_id": pl.String(),
+    "arrives_on": pl.Date(), "quantity": pl.Float64(), "expected_cost": pl.Float64(), "holding_cost": pl.Float64(),
+    "shortage_cost": pl.Float64(), "pack_size": pl.Float64(), "min_order": pl.Float64(), **_ENGINE,
+}  # fmt: skip
+
+
+def _engine_orders(inputs: RetailInputs, forecast: DemandForecast, problem: ReplenishmentProblem) -> pl.DataFrame:
+    """What the engine's own forecast would have ordered of the overridden pairs; no rows if there are none."""
+    if not len(forecast.overridden):
+        return pl.DataFrame(schema={"site_id": pl.String, "product_id": pl.String, **_ENGINE})
+    own = problem_of(inputs, forecast.engine)
+    orders = inputs.items.select("site_id", "product_id").join(
+        solve(own, Params(seconds=inputs.settings.solver_seconds)).plan.select("site_id", "product_id", "quantity"),
+        on=["site_id", "product_id"],
+        how="left",
+        maintain_order="left",
+    )
+    quantity = orders["quantity"].fill_null(0.0)
+    made = inputs.overrides.group_by("unique_id").agg(
+        pl.col("planner", "reason", "made_on").sort_by("made_on", "period_start").last()
+    )
+    return (
+        inputs.items.select("unique_id", "site_id", "product_id")
+        .with_columns(
+            quantity.alias("engine_quantity"),
+            pl.Series("engine_expected_cost", price(problem, quantity.to_numpy())),
+            pl.Series("engine_mean", own.d.mean(axis=1)),
+            pl.Series("override_mean", problem.d.mean(axis=1)),
+        )[forecast.overridden]
+        .join(made.rename({"reason": "override_reason"}), on="unique_id", how="left", maintain_order="left")
+        .drop("unique_id")
+    )
 
 
 def _reason(row: dict[str, Any]) -> str:
@@ -118,6 +163,13 @@ def _reason(row: dict[str, Any]) -> str:
         f"{row['demand_mean']:.1f} wanted in the period of arrival, {row['stock_mean']:.1f} left by then "
         f"({row['on_hand']:.0f} on hand, {row['under_way']:.0f} under way)"
     ]
+    if row.get("engine_quantity") is not None:
+        who = row["planner"] or "planner"
+        why = f" ({row['override_reason']})" if row["override_reason"] else ""
+        words.append(
+            f"by the {who}'s numbers of {row['made_on']}{why}: {row['override_mean']:.1f} wanted where the engine expects "
+            f"{row['engine_mean']:.1f} and would order {row['engine_quantity']:g}"
+        )
     if row.get("solver_reason"):
         words.append(row["solver_reason"])
     if row["assumptions"]:

@@ -132,7 +132,11 @@ class BuiltState:
         tables = {table: found.fingerprint for table, found in balances(home).items() if table in sources}
         written = sorted(
             f"{file.relative_to(home.root)}:{file.stat().st_size}:{file.stat().st_mtime_ns}"
-            for pattern in ("decisions/all/ledger/*/*.parquet", "forecasts/retail/*/forecast.parquet")
+            for pattern in (
+                "decisions/all/ledger/*/*.parquet",
+                "forecasts/retail/*/forecast.parquet",
+                "evaluations/retail/*/*/*.parquet",
+            )
             for file in (home.root.glob(pattern) if name.startswith("evaluate") else ())
         )
         inputs = fingerprint(tables, repr(written), repr(invocation), dbt.project_hash())
