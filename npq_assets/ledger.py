@@ -1,5 +1,8 @@
 """The ledger as an asset: the one account of all systems' decisions."""
 
+from collections import Counter
+from datetime import date
+
 import dagster as dg
 import polars as pl
 
@@ -29,13 +32,14 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
     def ledger(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
         """Opens the day's accounts and settles earlier ones whose outcome has landed."""
         from npq_assets.logistics.outcome import settle_accounts as settle_deliveries
+        from npq_assets.manufacturing.outcome import settle_plans
         from npq_assets.retail.outcome import settle_accounts, settle_overrides
 
         day = as_of_of(context)
         rows = open_accounts(home.home, day)
-        settled = settle_accounts(home.home)
-        for settled_day, count in settle_deliveries(home.home, day).items():
-            settled[settled_day] = settled.get(settled_day, 0) + count
+        settled: Counter[date] = Counter(settle_accounts(home.home))
+        settled.update(settle_deliveries(home.home, day))
+        settled.update(settle_plans(home.home, day))
         overrides = settle_overrides(home.home)
         return dg.MaterializeResult(
             metadata={
@@ -54,11 +58,10 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
 
 def open_accounts(home: Home, day: object) -> pl.DataFrame:
     """Writes the ledger rows of a day's decisions, keeping outcomes that are known of the same decisions."""
-    from datetime import date
-
     from npq_assets.evaluation.ledger import ledger_rows
-    from npq_assets.retail.customer_output import customer_accounts
     from npq_assets.logistics.output import logistics_accounts
+    from npq_assets.manufacturing.output import accounts_of as manufacturing_accounts
+    from npq_assets.retail.customer_output import customer_accounts
     from npq_assets.retail.output import load_plan
 
     assert isinstance(day, date)
@@ -66,6 +69,7 @@ def open_accounts(home: Home, day: object) -> pl.DataFrame:
     accounts = [ledger_rows("retail", "replenishment_orders", *plan)] if plan is not None else []
     accounts += customer_accounts(home, day)
     accounts += logistics_accounts(home, day)
+    accounts += manufacturing_accounts(home, day)
     if not accounts:
         return LEDGER.empty()
     rows = pl.concat(accounts, how="vertical_relaxed")

@@ -82,6 +82,11 @@ def world_makers() -> dict[str, tuple[WorldMaker, ...]]:
     """What makes the worlds of each system that can be simulated, in the order in which they live a day."""
     from npq_assets.company.logistics_world import LogisticsWorld
     from npq_assets.company.offer_world import OfferWorld
+    from npq_assets.company.plant_world import PlantWorld
     from npq_assets.company.retail_world import RetailWorld
 
-    return {"retail": (RetailWorld, OfferWorld), "logistics": (LogisticsWorld,)}
+    return {
+        "retail": (RetailWorld, OfferWorld),
+        "logistics": (LogisticsWorld,),
+        "manufacturing": (PlantWorld,),
+    }

@@ -22,6 +22,22 @@ TABLES = (
             optional("cost_per_minute", Kind.NUMBER, "Cost of regular time (money per minute).", low=0),
             optional("overtime_minutes_per_day", Kind.NUMBER, "Overtime possible (minutes per day).", low=0, high=1440),
             optional("overtime_cost_per_minute", Kind.NUMBER, "Cost of overtime (money per minute).", low=0),
+            optional("line", Kind.TEXT, "Line or work centre it belongs to."),
+            optional("power_kw", Kind.NUMBER, "Power drawn while producing (kW).", low=0),
+        ),
+    ),
+    Table(
+        "manufacturing",
+        "machine_calendar",
+        "Working time of a machine on a day that differs from its usual one: closed days, short shifts, planned downtime.",
+        (
+            key("machine_id", "The machine.", **_MACHINE),
+            key("calendar_on", "The day.", Kind.DATE),
+            required(
+                "minutes", Kind.NUMBER, "Regular working time on that day (minutes); 0 is closed.", low=0, high=1440
+            ),
+            optional("overtime_minutes", Kind.NUMBER, "Overtime possible on that day (minutes).", low=0, high=1440),
+            optional("reason", Kind.TEXT, "Why it differs."),
         ),
     ),
     Table(
@@ -35,6 +51,20 @@ TABLES = (
             required("minutes_per_unit", Kind.NUMBER, "Run time (minutes per unit).", low=0),
             required("setup_minutes", Kind.NUMBER, "Time to set up (minutes).", low=0),
             required("setup_cost", Kind.NUMBER, "Cost to set up beside the time (money).", low=0),
+            optional("setup_family", Kind.TEXT, "Products of one family follow each other without the family's setup."),
+            optional(
+                "family_setup_minutes", Kind.NUMBER, "Further time when the family before was another (minutes).", low=0
+            ),
+            optional(
+                "family_setup_cost", Kind.NUMBER, "Further cost when the family before was another (money).", low=0
+            ),
+            optional("minimum_lot", Kind.NUMBER, "Smallest lot worth starting (units).", low=0),
+            optional(
+                "transport_batch",
+                Kind.NUMBER,
+                "Units after which the first go on to the next operation (units).",
+                low=0,
+            ),
         ),
     ),
     Table(
@@ -57,7 +87,14 @@ TABLES = (
             required("quantity", Kind.NUMBER, "Units wanted.", low=0, high=1e9),
             required("ordered_on", Kind.DATE, "Day the order came in."),
             required("due_on", Kind.DATE, "Day it is due."),
-            optional("late_cost_per_day", Kind.NUMBER, "Cost of each day late (money per day).", low=0),
+            optional(
+                "late_cost_per_day",
+                Kind.NUMBER,
+                "Cost of each day late, in proportion to the units still owed (money per day).",
+                low=0,
+            ),
+            optional("delivered_quantity", Kind.NUMBER, "Units delivered so far.", low=0, high=1e9),
+            optional("delivered_on", Kind.DATE, "Day on which the last unit was delivered; empty while it is open."),
         ),
         time_column="ordered_on",
     ),
@@ -75,8 +112,31 @@ TABLES = (
             optional("setup_minutes", Kind.NUMBER, "Time setting up (minutes).", low=0, high=1440),
             required("down_minutes", Kind.NUMBER, "Time standing still unplanned (minutes).", low=0, high=1440),
             optional("energy_kwh", Kind.NUMBER, "Energy used (kWh).", low=0),
+            optional("shift", Kind.TEXT, "The shift; empty where the log does not tell shifts apart.", key=True),
         ),
         time_column="produced_on",
+    ),
+    Table(
+        "manufacturing",
+        "component_receipts",
+        "Components bought that arrive, or have arrived, in the plant.",
+        (
+            key("product_id", "The component.", **_PRODUCT),
+            key("arrives_on", "Day from whose opening the units can be used.", Kind.DATE),
+            required("quantity", Kind.NUMBER, "Units that arrive.", low=0, high=1e12),
+            optional("ordered_on", Kind.DATE, "Day before whose opening they were ordered."),
+        ),
+        time_column="arrives_on",
+    ),
+    Table(
+        "manufacturing",
+        "energy_prices",
+        "Price of energy in an hour, known ahead.",
+        (
+            key("valid_at", "Begin of the hour.", Kind.TIMESTAMP),
+            required("price_per_kwh", Kind.NUMBER, "Price (money per kWh).", low=0),
+        ),
+        time_column="valid_at",
     ),
     Table(
         "manufacturing",

@@ -1,23 +1,32 @@
-"""Smart manufacturing: from machine data to plan, schedule, maintenance, quality and control.
+"""Smart manufacturing: from machine data to plan and schedule (and, next, to maintenance, quality and control).
 
-So far its tables are taken in and described (`dbt_project/models/*/manufacturing`); it decides nothing yet.
+The way: `inputs` (what was known when) > `demand` (what will be due) > `plan` (lots) > `schedule` (sequence) > `checks` >
+`assets` (Dagster) > `outcome` (what it did cost).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 
-def system_assets() -> list[dg.AssetsDefinition]:
+def system_assets() -> list[Any]:
     """The system's own assets behind its marts."""
-    return []
+    from npq_assets.manufacturing.assets import job_schedule_plan, manufacturing_decisions, production_plan
+
+    return [production_plan, job_schedule_plan, manufacturing_decisions]
 
 
 def system_checks() -> list[dg.AssetChecksDefinition]:
     """The checks of those assets."""
-    return []
+    from npq_assets.manufacturing.assets import job_schedule_checks, production_plan_checks
+
+    return [production_plan_checks, job_schedule_checks]
 
 
 def system_decisions() -> list[dg.AssetKey]:
     """Keys of its decision tables, which the ledger accounts for."""
-    return []
+    from npq_assets.manufacturing.assets import LATE_KEY, PLAN_TABLE_KEY, SCHEDULE_TABLE_KEY, WORTH_KEY
+
+    return [PLAN_TABLE_KEY, SCHEDULE_TABLE_KEY, LATE_KEY, WORTH_KEY]

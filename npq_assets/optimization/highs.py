@@ -13,7 +13,7 @@ def solve(program: Any, **options: Any) -> bool:
     """Solves a CVXPY problem with HiGHS; whether an optimum, or the best plan within the limits given, was found."""
     import cvxpy as cp
 
-    with _silence():
+    with silence():
         try:
             program.solve(solver=cp.HIGHS, **options)
         except cp.SolverError:
@@ -22,7 +22,7 @@ def solve(program: Any, **options: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Points file descriptor 1 at nothing: the banner comes from C++ and knows no option."""
     sys.stdout.flush()
     try:

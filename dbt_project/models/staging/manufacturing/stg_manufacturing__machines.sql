@@ -13,6 +13,8 @@ final as (
         cast(cost_per_minute as double) as cost_per_minute,
         cast(overtime_minutes_per_day as double) as overtime_minutes_per_day,
         cast(overtime_cost_per_minute as double) as overtime_cost_per_minute,
+        cast(line as varchar) as line,
+        cast(power_kw as double) as power_kw,
         source_file,
         source_line
     from source

@@ -14,6 +14,7 @@ final as (
         cast(setup_minutes as double) as setup_minutes,
         cast(down_minutes as double) as down_minutes,
         cast(energy_kwh as double) as energy_kwh,
+        cast(shift as varchar) as shift,
         source_file,
         source_line
     from source

@@ -1,0 +1,390 @@
+"""What manufacturing decisions may look at: the marts, cut to what was known before the as-of day opened.
+
+The only place that decides what was known when; engines get frames that hold nothing later.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from npq_assets.errors import NpqError, Unavailable
+from npq_assets.periods import DAYS, period_of
+from npq_assets.settings import Home, Period, Settings
+from npq_assets.storage import fingerprint
+
+# How far back machines' pace and standstill are measured, and orders' habits.
+MEASURED_DAYS = 56
+HABIT_DAYS = 112
+# A plan older than this is not followed any more.
+IN_FORCE_DAYS = 7
+# A year's cost of capital and storage, where products carry no holding cost of their own.
+YEARLY_HOLDING = 0.25
+# Where orders carry no cost of lateness: this share of the goods' value a day.
+LATE_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class ManufacturingInputs:
+    """Everything that a production plan and a schedule may use.
+
+    Attributes:
+        as_of: The decision is taken before this day opens.
+        period: Length of a planning period.
+        settings: The home's settings.
+        products: product_id, family, unit_cost, holding_cost (per unit and period), on_hand (opening of `as_of`).
+        routings: product_id, operation, machine_id, minutes_per_unit (standard), setup_minutes, setup_cost, setup_family,
+            family_setup_minutes, family_setup_cost, minimum_lot, transport_batch, is_last.
+        machines: machine_id, line, minutes_per_day, overtime_minutes_per_day, overtime_cost_per_minute, power_kw, pace
+            (minutes taken for a good unit over standard minutes), down_share (standstill over regular time), last_product
+            (what it made last; null if unknown).
+        calendar: machine_id, calendar_on, minutes, overtime_minutes: days from `as_of` on that differ.
+        orders: Orders in hand with something owed: order_id, product_id, owed, due_on, ordered_on, late_rate (money per unit
+            and day).
+        order_history: All orders known: order_id, product_id, quantity, ordered_on, due_on.
+        output: Output of the past: produced_on, product_id, line, quantity.
+        components: component_id, on_hand, for components of some bill.
+        bills: product_id, component_id, quantity.
+        receipts: component_id, arrives_on, quantity (from `as_of` on).
+        energy: on, price (mean price per kWh of a day), from `as_of` on.
+        skipped: What had to be assumed or could not be computed, with the reason.
+        in_force: Lots from `as_of` on of the plan that people follow, the latest earlier day's: period_start, product_id,
+            machine_id, quantity, …; empty if there is none.
+        cells_in_force: cell, strain, solved_on: how that plan's cost stood to its bound when it was last solved.
+    """
+
+    as_of: date
+    period: Period
+    settings: Settings
+    products: pl.DataFrame
+    routings: pl.DataFrame
+    machines: pl.DataFrame
+    calendar: pl.DataFrame
+    orders: pl.DataFrame
+    order_history: pl.DataFrame
+    output: pl.DataFrame
+    components: pl.DataFrame
+    bills: pl.DataFrame
+    receipts: pl.DataFrame
+    energy: pl.DataFrame
+    skipped: tuple[str, ...] = ()
+    in_force: pl.DataFrame = field(default_factory=pl.DataFrame)
+    cells_in_force: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+    @property
+    def days(self) -> int:
+        """Days in a period."""
+        return DAYS[self.period]
+
+    @cached_property
+    def snapshot(self) -> str:
+        """Hash of all that the decision looks at."""
+        frames = (
+            self.products, self.routings, self.machines, self.calendar, self.orders, self.order_history, self.output,
+            self.components, self.bills, self.receipts, self.energy, self.in_force, self.cells_in_force,
+        )  # fmt: skip
+        return fingerprint(
+            *frames, {"as_of": self.as_of.isoformat(), "period": self.period, "settings": repr(self.settings)}
+        )
+
+    def with_order_due(self, order_id: str, due_on: date) -> ManufacturingInputs:
+        """The same inputs, had an order another due date: the planner's what-if.
+
+        Raises:
+            NpqError: The order is not in hand as of the day, or the new date is past.
+        """
+        if self.orders.filter(pl.col("order_id") == order_id).is_empty():
+            raise NpqError(f"order {order_id!r} is not in hand as of {self.as_of}; see manufacturing.customer_orders")
+        if due_on < self.as_of:
+            raise NpqError(f"due date {due_on} of order {order_id} lies before the as-of day {self.as_of}")
+        moved = pl.when(pl.col("order_id") == order_id).then(pl.lit(due_on)).otherwise(pl.col("due_on")).alias("due_on")
+        return replace(
+            self,
+            orders=self.orders.with_columns(moved).sort("due_on", "order_id"),
+            order_history=self.order_history.with_columns(moved),
+        )
+
+
+def read_inputs(home: Home, as_of: date) -> ManufacturingInputs:
+    """Reads the manufacturing marts as they were known before `as_of` opened.
+
+    Raises:
+        Unavailable: There are no machines, routings or orders known by then.
+        NpqError: The marts do not exist.
+    """
+    period = period_of(home)
+    notes: list[str] = []
+    machines, routings = _mart(home, "machines"), _mart(home, "routings")
+    if machines.is_empty() or routings.is_empty():
+        lacking = "machines" if machines.is_empty() else "routings"
+        raise Unavailable(f"manufacturing.{lacking}: no rows accepted, so nothing can be planned; land {lacking}")
+    history = _mart(home, "customer_orders").filter(pl.col("ordered_on") < as_of)
+    log = _mart(home, "production_day").filter(pl.col("produced_on") < as_of)
+    if history.is_empty() and log.is_empty():
+        raise Unavailable(f"manufacturing.customer_orders: no order had come in before {as_of}; land orders in hand")
+    output = (
+        log.filter(pl.col("is_output"))
+        .group_by("produced_on", "product_id")
+        .agg(pl.col("good_quantity").sum().alias("quantity"))
+        .sort("produced_on", "product_id")
+    )
+    catalogue = _catalogue(home, period, notes)
+    orders = _orders_in_hand(history, catalogue, as_of, notes)
+    wanted = sorted(set(routings["product_id"]))
+    unmade = sorted(set(orders["product_id"]) - set(wanted))
+    if unmade:
+        notes.append(
+            f"{len(unmade)} products are ordered but have no routing, the first {unmade[0]}: their orders are not planned"
+        )
+    orders = orders.filter(pl.col("product_id").is_in(wanted))
+    bills = _mart(home, "bills_of_material").select("product_id", "component_id", "quantity")
+    bills = bills.filter(pl.col("product_id").is_in(wanted)).sort("product_id", "component_id")
+    counts = _counts(home, as_of)
+    products = _with_stock(pl.DataFrame({"product_id": wanted}), catalogue, counts, output, history, as_of, notes)
+    bought = sorted(set(bills["component_id"]) - set(wanted))
+    receipts = _receipts(home, as_of)
+    components = pl.DataFrame({"component_id": bought}, schema={"component_id": pl.String})
+    components = components.join(counts.rename({"product_id": "component_id"}), on="component_id", how="left")
+    uncounted = components.filter(pl.col("on_hand").is_null())["component_id"].to_list()
+    if uncounted:
+        notes.append(
+            f"{len(uncounted)} components have no stock count by {as_of}, the first {uncounted[0]}: not limiting"
+        )
+    components = components.drop_nulls("on_hand").select("component_id", "on_hand").sort("component_id")
+    in_force, cells_in_force = _plan_in_force(home, as_of)
+    return ManufacturingInputs(
+        as_of=as_of,
+        period=period,
+        settings=home.settings,
+        products=products,
+        routings=_routings(routings, machines, notes),
+        machines=_machines(home, machines, log, as_of),
+        calendar=_mart(home, "machine_calendar")
+        .filter(pl.col("calendar_on") >= as_of)
+        .select("machine_id", "calendar_on", "minutes", "overtime_minutes")
+        .sort("machine_id", "calendar_on"),
+        orders=orders,
+        order_history=history.select("order_id", "product_id", "quantity", "ordered_on", "due_on").sort(
+            "ordered_on", "order_id"
+        ),
+        output=output,
+        components=components,
+        bills=bills.filter(pl.col("component_id").is_in(components["component_id"].to_list() + wanted)),
+        receipts=receipts.filter(pl.col("component_id").is_in(bought)),
+        energy=_energy(home, as_of),
+        skipped=tuple(notes),
+        in_force=in_force,
+        cells_in_force=cells_in_force,
+    )
+
+
+def plan_folder(home: Home, as_of: date) -> Path:
+    """Where a day's plan lies."""
+    return home.root / "plans" / "manufacturing" / f"as_of={as_of.isoformat()}"
+
+
+def _plan_in_force(home: Home, as_of: date) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The latest plan made for an earlier day, if it is not too old to be followed: lots from `as_of` on, and its cells."""
+    days = sorted(
+        date.fromisoformat(place.parent.name.removeprefix("as_of="))
+        for place in plan_folder(home, as_of).parent.glob("as_of=*/plan.json")
+    )
+    before = [day for day in days if day < as_of and (as_of - day).days <= IN_FORCE_DAYS]
+    if not before:
+        return pl.DataFrame(), pl.DataFrame()
+    lots = pl.read_parquet(plan_folder(home, before[-1]) / "lots.parquet", hive_partitioning=False)
+    facts = json.loads((plan_folder(home, before[-1]) / "plan.json").read_text())
+    cells = pl.DataFrame(
+        [(cell["cell"], cell["strain"], cell["solved_on"]) for cell in facts["cells"]],
+        schema={"cell": pl.String, "strain": pl.Float64, "solved_on": pl.String},
+        orient="row",
+    )
+    columns = ("period_start", "product_id", "machine_id", "quantity", "run_minutes", "setup_minutes")
+    return lots.filter(pl.col("period_start") >= as_of).select(columns), cells
+
+
+def _mart(home: Home, model: str, domain: str = "manufacturing") -> pl.DataFrame:
+    place = home.mart(domain, model)
+    if not place.exists():
+        raise NpqError(f"{place}: not built yet; materialize marts/{domain}/{model} (npq run does)")
+    return pl.read_parquet(place)
+
+
+def _catalogue(home: Home, period: Period, notes: list[str]) -> pl.DataFrame:
+    """product_id, family, unit_cost, holding_cost of a period."""
+    found = _mart(home, "products", "common").unique("product_id").sort("product_id")
+    lacking = found["holding_cost"].null_count()
+    if lacking:
+        notes.append(f"{lacking} products have no holding cost: {YEARLY_HOLDING:.0%} of the unit cost a year assumed")
+    rate = YEARLY_HOLDING * DAYS[period] / 365
+    return found.select(
+        "product_id", "family", "unit_cost", pl.col("holding_cost").fill_null(pl.col("unit_cost") * rate)
+    )
+
+
+def _orders_in_hand(history: pl.DataFrame, catalogue: pl.DataFrame, as_of: date, notes: list[str]) -> pl.DataFrame:
+    """Orders with something owed when `as_of` opens; deliveries of later days are not known yet."""
+    told = history.filter(pl.col("delivered_on").is_not_null() | (pl.col("delivered_quantity") > 0)).height > 0
+    if not told and history.filter(pl.col("due_on") < as_of).height:
+        notes.append(f"no deliveries landed: orders due before {as_of} are taken as delivered")
+        history = history.filter(pl.col("due_on") >= as_of)
+    delivered = pl.when(pl.col("delivered_on") >= as_of).then(0.0).otherwise(pl.col("delivered_quantity"))
+    late = pl.col("late_cost_per_day") / pl.col("quantity")
+    owed = (
+        history.filter(pl.col("delivered_on").is_null() | (pl.col("delivered_on") >= as_of))
+        .with_columns((pl.col("quantity") - delivered).clip(lower_bound=0.0).alias("owed"))
+        .filter((pl.col("owed") > 1e-9) & (pl.col("quantity") > 0))
+        .join(catalogue.select("product_id", "unit_cost"), on="product_id", how="left")
+    )
+    unpriced = owed["late_cost_per_day"].null_count()
+    if unpriced:
+        notes.append(f"{unpriced} orders have no cost of lateness: {LATE_SHARE:.0%} of their value a day assumed")
+    return owed.select(
+        "order_id",
+        "product_id",
+        "owed",
+        "due_on",
+        "ordered_on",
+        pl.coalesce(late, pl.col("unit_cost") * LATE_SHARE).fill_null(0.0).alias("late_rate"),
+    ).sort("due_on", "order_id")
+
+
+def _counts(home: Home, as_of: date) -> pl.DataFrame:
+    """The last count of each product by the opening of `as_of`: product_id, counted_on, on_hand."""
+    return (
+        _mart(home, "plant_stock")
+        .filter(pl.col("counted_on") <= as_of)
+        .sort("product_id", "counted_on")
+        .group_by("product_id", maintain_order=True)
+        .agg(pl.col("counted_on").last(), pl.col("on_hand").last())
+    )
+
+
+def _with_stock(
+    products: pl.DataFrame,
+    catalogue: pl.DataFrame,
+    counts: pl.DataFrame,
+    output: pl.DataFrame,
+    history: pl.DataFrame,
+    as_of: date,
+    notes: list[str],
+) -> pl.DataFrame:
+    """Products with costs and the stock at the opening of `as_of`: an older count is carried forward."""
+    found = products.join(catalogue, on="product_id", how="left").join(counts, on="product_id", how="left")
+    uncounted = found["counted_on"].null_count()
+    if uncounted:
+        notes.append(f"{uncounted} of {found.height} products have no stock count by {as_of}: 0 on hand assumed")
+    old = found.filter(pl.col("counted_on") < as_of).select("product_id", "counted_on")
+    if old.height:
+        notes.append(f"{old.height} stock counts are older than {as_of}: carried forward by output and deliveries")
+    made = (
+        output.join(old, on="product_id")
+        .filter(pl.col("produced_on") >= pl.col("counted_on"))
+        .group_by("product_id")
+        .agg(pl.col("quantity").sum().alias("made"))
+    )
+    gone = (
+        history.join(old, on="product_id")
+        .filter((pl.col("delivered_on") >= pl.col("counted_on")) & (pl.col("delivered_on") < as_of))
+        .group_by("product_id")
+        .agg(pl.col("quantity").sum().alias("gone"))
+    )
+    unpriced = found["unit_cost"].null_count()
+    if unpriced:
+        notes.append(f"{unpriced} products are not in common.products: their stock is priced at nothing")
+    return (
+        found.join(made, on="product_id", how="left")
+        .join(gone, on="product_id", how="left")
+        .select(
+            "product_id",
+            pl.col("family").fill_null(""),
+            pl.col("unit_cost").fill_null(0.0),
+            pl.col("holding_cost").fill_null(0.0),
+            (pl.col("on_hand").fill_null(0.0) + pl.col("made").fill_null(0.0) - pl.col("gone").fill_null(0.0))
+            .clip(lower_bound=0.0)
+            .alias("on_hand"),
+        )
+        .sort("product_id")
+    )
+
+
+def _receipts(home: Home, as_of: date) -> pl.DataFrame:
+    return (
+        _mart(home, "component_receipts")
+        .filter((pl.col("arrives_on") >= as_of) & (pl.col("ordered_on").is_null() | (pl.col("ordered_on") <= as_of)))
+        .select(pl.col("product_id").alias("component_id"), "arrives_on", "quantity")
+        .sort("component_id", "arrives_on")
+    )
+
+
+def _routings(routings: pl.DataFrame, machines: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    unknown = routings.join(machines, on="machine_id", how="anti").height
+    if unknown:
+        notes.append(f"{unknown} routings name machines that were not landed: left out")
+    return (
+        routings.join(machines.select("machine_id"), on="machine_id", how="semi")
+        .select(
+            "product_id", "operation", "machine_id", "minutes_per_unit", "setup_minutes", "setup_cost",
+            pl.col("setup_family").fill_null(""), "family_setup_minutes", "family_setup_cost", "minimum_lot",
+            "transport_batch", "is_last",
+        )
+        .sort("product_id", "operation", "machine_id")
+    )  # fmt: skip
+
+
+def _machines(home: Home, machines: pl.DataFrame, log: pl.DataFrame, as_of: date) -> pl.DataFrame:
+    """Machines with the pace and standstill that their last weeks show, and what they made last."""
+    recent = log.filter(pl.col("produced_on") >= as_of - timedelta(days=MEASURED_DAYS))
+    good_share = pl.col("good_quantity") / (pl.col("good_quantity") + pl.col("scrap_quantity"))
+    timed = recent.filter((pl.col("standard_minutes") > 0) & (pl.col("good_quantity") > 0))
+    pace = timed.group_by("machine_id").agg(
+        (pl.col("run_minutes").sum() / (pl.col("standard_minutes") * good_share).sum()).alias("pace")
+    )
+    calendar = _mart(home, "machine_calendar").select(
+        "machine_id", pl.col("calendar_on").alias("produced_on"), "minutes"
+    )
+    worked = recent.group_by("machine_id", "produced_on").agg(pl.col("down_minutes").sum())
+    standing = (
+        worked.join(calendar, on=["machine_id", "produced_on"], how="left")
+        .join(machines.select("machine_id", "minutes_per_day"), on="machine_id")
+        .group_by("machine_id")
+        .agg(
+            (
+                pl.col("down_minutes").sum() / pl.coalesce("minutes", "minutes_per_day").sum().clip(lower_bound=1.0)
+            ).alias("down_share")
+        )
+    )
+    shift = pl.col("shift").replace_strict({"early": 0, "late": 1, "night": 2}, default=0, return_dtype=pl.Int64)
+    last = (
+        log.filter(pl.col("run_minutes") > 0)
+        .sort("machine_id", "produced_on", shift, pl.col("setup_minutes") > 0)
+        .group_by("machine_id", maintain_order=True)
+        .agg(pl.col("product_id").last().alias("last_product"))
+    )
+    return (
+        machines.join(pace, on="machine_id", how="left")
+        .join(standing, on="machine_id", how="left")
+        .join(last, on="machine_id", how="left")
+        .select(
+            "machine_id", "line", "minutes_per_day", "overtime_minutes_per_day", "overtime_cost_per_minute", "power_kw",
+            pl.col("pace").fill_null(1.0).clip(0.5, 3.0), pl.col("down_share").fill_null(0.0).clip(0.0, 0.9),
+            "last_product",
+        )
+        .sort("machine_id")
+    )  # fmt: skip
+
+
+def _energy(home: Home, as_of: date) -> pl.DataFrame:
+    return (
+        _mart(home, "energy_prices")
+        .with_columns(pl.col("valid_at").cast(pl.Date).alias("on"))
+        .filter(pl.col("on") >= as_of)
+        .group_by("on")
+        .agg(pl.col("price_per_kwh").mean().alias("price"))
+        .sort("on")
+    )

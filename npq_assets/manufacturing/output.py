@@ -1,0 +1,114 @@
+"""What manufacturing keeps between its steps.
+
+Plans and schedules are stored under the hash of their inputs: an unchanged day is read, not solved again.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from npq_assets.evaluation.ledger import ledger_rows
+from npq_assets.manufacturing.inputs import plan_folder
+from npq_assets.manufacturing.plan import ProductionPlan
+from npq_assets.manufacturing.schedule import JobSchedule, as_previous, dispatch_list
+from npq_assets.settings import Home
+from npq_assets.storage import write_csv_for_people, write_json, write_parquet
+
+_FRAMES = ("lots", "accounts", "naive_lots", "stock", "late", "worth", "load")
+
+
+def save_skipped(home: Home, as_of: date, reason: str) -> None:
+    """Notes why nothing was decided for a day, and withdraws what was planned for it before."""
+    (plan_folder(home, as_of) / "plan.json").unlink(missing_ok=True)
+    (plan_folder(home, as_of) / "schedule.json").unlink(missing_ok=True)
+    write_json({"reason": reason}, plan_folder(home, as_of) / "skipped.json")
+
+
+def load_skipped(home: Home, as_of: date) -> str | None:
+    """Why nothing was decided for a day; None if something was, or nobody tried."""
+    facts = read_facts(plan_folder(home, as_of) / "skipped.json")
+    return str(facts["reason"]) if facts else None
+
+
+def save_plan(home: Home, as_of: date, plan: ProductionPlan, inputs_hash: str) -> None:
+    """Writes the plan's frames; the JSON beside them last, so that it vouches for the rest."""
+    folder = plan_folder(home, as_of)
+    (folder / "skipped.json").unlink(missing_ok=True)
+    for name in _FRAMES:
+        write_parquet(getattr(plan, name), folder / f"{name}.parquet")
+    write_json({"inputs": inputs_hash, **plan.facts}, folder / "plan.json")
+
+
+def load_plan(home: Home, as_of: date, inputs_hash: str | None = None) -> ProductionPlan | None:
+    """The stored plan of a day; None if there is none, or none of these inputs."""
+    folder = plan_folder(home, as_of)
+    facts = read_facts(folder / "plan.json")
+    if facts is None or (inputs_hash is not None and facts["inputs"] != inputs_hash):
+        return None
+    frames = {name: pl.read_parquet(folder / f"{name}.parquet", hive_partitioning=False) for name in _FRAMES}
+    return ProductionPlan(**frames, facts=facts)
+
+
+def read_facts(place: Path) -> dict[str, Any] | None:
+    """A JSON file's content; None if it does not exist."""
+    if not place.exists():
+        return None
+    content: dict[str, Any] = json.loads(place.read_text())
+    return content
+
+
+def save_schedule(home: Home, as_of: date, schedule: JobSchedule, inputs_hash: str) -> None:
+    """Writes the schedule's frames, and the JSON that vouches for them last."""
+    folder = plan_folder(home, as_of)
+    write_parquet(schedule.rows, folder / "schedule_rows.parquet")
+    write_parquet(schedule.jobs, folder / "schedule_jobs.parquet")
+    write_parquet(schedule.accounts, folder / "schedule_accounts.parquet")
+    write_json({"inputs": inputs_hash, **schedule.facts}, folder / "schedule.json")
+
+
+def load_schedule(home: Home, as_of: date, inputs_hash: str | None = None) -> JobSchedule | None:
+    """The stored schedule of a day; None if there is none, or none of these inputs."""
+    folder = plan_folder(home, as_of)
+    facts = read_facts(folder / "schedule.json")
+    if facts is None or (inputs_hash is not None and facts["inputs"] != inputs_hash):
+        return None
+    rows, jobs, accounts = (
+        pl.read_parquet(folder / f"schedule_{name}.parquet", hive_partitioning=False)
+        for name in ("rows", "jobs", "accounts")
+    )
+    return JobSchedule(rows, jobs, accounts, facts)
+
+
+def schedule_in_force(home: Home, as_of: date) -> pl.DataFrame | None:
+    """The jobs of yesterday's schedule in minutes from today's opening; None if there was none."""
+    before = load_schedule(home, as_of - timedelta(days=1))
+    return None if before is None else as_previous(before.jobs, 1)
+
+
+def write_dispatch_lists(home: Home, as_of: date, rows: pl.DataFrame) -> list[Path]:
+    """One CSV a machine below the schedule's decisions: `dispatch/<machine>.csv`; machines without work have none."""
+    folder = home.decisions("manufacturing", "job_schedule", as_of).parent / "dispatch"
+    written = []
+    for machine in sorted(set(rows["machine_id"])):
+        place = folder / f"{machine.replace('/', '_')}.csv"
+        write_csv_for_people(dispatch_list(rows, machine), place)
+        written.append(place)
+    for stale in set(folder.glob("*.csv")) - set(written):
+        stale.unlink()
+    return written
+
+
+def accounts_of(home: Home, as_of: date) -> list[pl.DataFrame]:
+    """Ledger rows of a day's plan and schedule."""
+    plan, schedule = load_plan(home, as_of), load_schedule(home, as_of)
+    found = []
+    if plan is not None:
+        found.append(ledger_rows("manufacturing", "production_plan", plan.accounts, plan.facts))
+    if schedule is not None and schedule.accounts.height:
+        found.append(ledger_rows("manufacturing", "job_schedule", schedule.accounts, schedule.facts))
+    return found

@@ -1,0 +1,149 @@
+"""Schedules against known optima and brute force, the calendar, and re-planning that people can live with."""
+
+import random
+from itertools import permutations
+
+import pytest
+
+from npq_assets.errors import NpqError
+from npq_assets.optimization.job_shop import (
+    RULES,
+    Job,
+    JobShopParams,
+    JobShopProblem,
+    Operation,
+    Replanning,
+    cost_of_change,
+    dispatch,
+    solve,
+    violations,
+)
+
+SHORT = JobShopParams(seconds=20, work=4.0)
+FT06 = """2 1 0 3 1 6 3 7 5 3 4 6
+1 8 2 5 4 10 5 10 0 10 3 4
+2 5 3 4 5 8 0 9 1 1 4 7
+1 5 0 5 2 5 3 3 4 8 5 9
+2 9 1 3 4 5 5 4 0 3 3 1
+1 3 3 3 5 9 0 10 4 4 2 1"""
+
+
+def ft06() -> JobShopProblem:
+    jobs = []
+    for j, line in enumerate(FT06.splitlines(), start=1):
+        v = line.split()
+        steps = [Operation(k // 2 + 1, {v[k]: int(v[k + 1])}) for k in range(0, len(v), 2)]
+        jobs.append(Job(str(j), tuple(steps)))
+    return JobShopProblem(tuple(jobs), tuple("012345"), objective="makespan")
+
+
+def test_fisher_and_thompsons_six_by_six_takes_55() -> None:
+    result = solve(ft06(), SHORT)
+    assert (result.status, result.makespan, result.bound) == ("optimal", 55, pytest.approx(55))
+    assert violations(ft06(), result.plan) == []
+
+
+def random_shop(seed: int) -> JobShopProblem:
+    """Five jobs on three machines with calendars, setups, transport and batches."""
+    rng = random.Random(seed)
+    machines, families = ["A", "B", "C"], ["", "x", "y"]
+    jobs = []
+    for j in range(5):
+        steps = tuple(
+            Operation(
+                k + 1, {m: rng.randint(5, 40) for m in rng.sample(machines, rng.randint(1, 3))}, rng.choice(families),
+                rng.choice([1.0, 1.0, 0.3, 0.5]), rng.random() < 0.7,
+            )
+            for k in range(rng.randint(1, 3))
+        )  # fmt: skip
+        jobs.append(
+            Job(f"j{j}", steps, rng.choice([0, 10, 30]), rng.choice([None, 40, 60]), rng.choice([1.0, 2.5, 0.3]))
+        )
+    closed = {m: tuple((a, a + rng.randint(5, 20)) for a in range(rng.randint(20, 60), 400, 60)) for m in machines}
+    setups = {
+        m: {(a, b): rng.randint(1, 12) for a in families for b in families if a != b}
+        for m in machines
+        if rng.random() < 0.6
+    }
+    transport = {(a, b): rng.randint(1, 6) for a in machines for b in machines if a != b} if seed % 2 else {}
+    objective = ("lateness", "makespan")[seed % 2]
+    return JobShopProblem(tuple(jobs), tuple(machines), closed, setups, {"A": "x"}, transport, objective)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_schedules_keep_every_rule_and_beat_dispatching(seed: int) -> None:
+    problem = random_shop(seed)
+    result = solve(problem, SHORT)
+    assert violations(problem, result.plan) == []
+    assert result.bound <= result.objective + 1e-6
+    for rule in RULES:
+        naive = dispatch(problem, rule)
+        assert violations(problem, naive.plan) == []
+        assert result.objective <= naive.objective + 1e-6
+
+
+def test_one_machine_with_setups_matches_brute_force() -> None:
+    setups = {("x", "y"): 9, ("y", "x"): 3, ("x", "x"): 1}
+    data = [("a", 10, "x", 12, 2.0), ("b", 6, "y", 20, 5.0), ("c", 8, "x", 25, 1.0), ("d", 5, "y", 18, 3.0)]
+    jobs = tuple(Job(n, (Operation(1, {"M": d}, f),), due=due, late_cost=w) for n, d, f, due, w in data)
+    problem = JobShopProblem(jobs, ("M",), {"M": [(15, 20)]}, {"M": setups}, {"M": "x"})
+    best = float("inf")
+    for order in permutations(data):
+        clock, family, cost = 0, "x", 0.0  # in open minutes
+        for _, minutes, after, due, weight in order:
+            clock += setups.get((family, after), 0) + minutes
+            end = clock if clock <= 15 else clock + 5
+            cost, family = cost + weight * max(0, end - due), after
+        best = min(best, cost)
+    result = solve(problem, SHORT)
+    assert (result.status, result.objective) == ("optimal", pytest.approx(best))
+
+
+def test_an_operation_pauses_over_closed_time_or_waits() -> None:
+    closed = {"M": [(10, 30)]}
+    for may_pause, start, end in ((True, 0, 35), (False, 30, 45)):
+        job = Job("j", (Operation(1, {"M": 15}, may_pause=may_pause),), due=0)
+        row = solve(JobShopProblem((job,), ("M",), closed), SHORT).plan.row(0, named=True)
+        assert (row["start"], row["end"]) == (start, end)
+
+
+def test_replanning_keeps_what_is_frozen_and_moves_less_the_dearer_it_is() -> None:
+    problem = random_shop(2)
+    first = solve(problem, SHORT)
+    rush = Job("rush", (Operation(1, {"A": 10, "B": 12}, "y"),), release=25, due=40, late_cost=50.0)
+    later = JobShopProblem(
+        (*problem.jobs, rush), problem.machines, problem.closed, problem.setup_minutes, problem.first_family,
+        problem.transport_minutes, problem.objective,
+    )  # fmt: skip
+    followed = Replanning(first.plan, frozen_until=25)
+    curve = cost_of_change(later, followed, [0.0, 20.0, 1e4], SHORT)
+    moved, cost = curve["moved_jobs"].to_list(), curve["schedule_cost"].to_list()
+    if set(curve["status"]) == {"optimal"}:
+        assert cost == sorted(cost) and moved[0] >= moved[-1]
+    again = solve(later, SHORT, followed)
+    before = first.plan.filter(first.plan["start"] < 25).select("job", "operation", "machine", "start").rows()
+    assert set(before) <= set(again.plan.select("job", "operation", "machine", "start").rows())
+    assert violations(later, again.plan) == []
+
+
+def test_a_frozen_operation_that_cannot_stay_is_named() -> None:
+    job = Job("j", (Operation(1, {"M": 10}),), due=10)
+    first = solve(JobShopProblem((job,), ("M",)), SHORT)
+    down = JobShopProblem((job,), ("M",), {"M": [(0, 50)]})
+    result = solve(down, SHORT, Replanning(first.plan, frozen_until=5))
+    assert result.status == "relaxed"
+    assert "operation 1 of job j cannot stay" in result.relaxation["message"][0]
+    assert violations(down, result.plan) == []
+
+
+def test_the_same_work_gives_the_same_schedule() -> None:
+    problem = random_shop(1)
+    params = JobShopParams(seconds=60, work=0.3)
+    assert solve(problem, params).plan.equals(solve(problem, params).plan)
+
+
+def test_bad_data_is_one_readable_line() -> None:
+    with pytest.raises(NpqError, match="machine 'Z' is unknown"):
+        JobShopProblem((Job("j", (Operation(1, {"Z": 3}),)),), ("M",))
+    with pytest.raises(NpqError, match="is there twice"):
+        JobShopProblem((Job("j", ()), Job("j", ())), ("M",))
