@@ -41,7 +41,7 @@ def features(trips: pl.DataFrame, state: pl.DataFrame, weather: pl.DataFrame) ->
             (pl.col("wind_speed") * (pl.col("wind_dir") * np.pi / 180).cos()).alias("wind_y"),
         )
     )
-    frame = frame.join(air.select("origin", "th", *[w for w in WEATHER]), on=["origin", "th"], how="left")
+    frame = frame.join(air.select("origin", "th", *list(WEATHER)), on=["origin", "th"], how="left")
     start, end = pl.col("sched_dep_time"), pl.col("sched_arr_time")
     minute = (start // 100) * 60 + start % 100
     block = ((end // 100) * 60 + end % 100 - minute) % 1440

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -157,7 +158,7 @@ class Fleet:
     # Master data -----------------------------------------------------------------------------------------------------------
 
     def _vehicles_frame(self) -> pl.DataFrame:
-        rows = []
+        rows: list[dict[str, float | str]] = []
         for depot, name in enumerate(self.company.warehouse_ids):
             stores = int((self.nearest_depot == depot).sum())
             # A vehicle more than the usual day needs, since loads swing and sourcing may shift stores.
@@ -239,12 +240,12 @@ class Fleet:
             )
         if day.weekday() == 6:
             return found
-        s, k = np.meshgrid(np.arange(len(company.store_ids)), np.arange(HOMES_PER_STORE + 1), indexing="ij")
-        keys = company.store_keys[s]
-        here = streams.uniform(seed, "home ordered", ordinal, keys, k) < HOMES_PER_STORE / (HOMES_PER_STORE + 1)
-        where = (streams.uniform(seed, "home place", ordinal, keys, k) * self._homes.shape[1]).astype(np.int64)
-        weight = 6.0 * np.exp(0.7 * streams.normal(seed, "home weight", ordinal, keys, k))
-        slot = (streams.uniform(seed, "home slot", ordinal, keys, k) * len(SLOTS)).astype(np.int64)
+        shops, homes = np.meshgrid(np.arange(len(company.store_ids)), np.arange(HOMES_PER_STORE + 1), indexing="ij")
+        keys = company.store_keys[shops]
+        here = streams.uniform(seed, "home ordered", ordinal, keys, homes) < HOMES_PER_STORE / (HOMES_PER_STORE + 1)
+        where = (streams.uniform(seed, "home place", ordinal, keys, homes) * self._homes.shape[1]).astype(np.int64)
+        weight = 6.0 * np.exp(0.7 * streams.normal(seed, "home weight", ordinal, keys, homes))
+        slot = (streams.uniform(seed, "home slot", ordinal, keys, homes) * len(SLOTS)).astype(np.int64)
         for a, b in zip(*np.nonzero(here), strict=True):
             ready = float(SLOTS[slot[a, b]])
             found.append(
@@ -297,7 +298,8 @@ class Fleet:
             "ready_at": utc(np.array([at(d.ready) for d in drops], dtype="datetime64[us]")),
             "due_at": utc(np.array([at(d.due) for d in drops], dtype="datetime64[us]")),
         }
-        frame = pl.DataFrame(rows, schema={k: v for k, v in _COLUMNS.items() if k not in stamps})
+        schema: Any = {k: v for k, v in _COLUMNS.items() if k not in stamps}
+        frame = pl.DataFrame(rows, schema=schema)
         return frame.with_columns(**stamps).select(list(_COLUMNS))
 
     # Driving ---------------------------------------------------------------------------------------------------------------

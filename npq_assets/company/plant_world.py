@@ -116,10 +116,10 @@ class PlantWorld:
         def by_line(lived: FloorDay) -> dict[str, Floats]:
             count = len(lines)
             return {
-                "stock": np.bincount(of_product, lived.stock_cost, count),
-                "setups": np.bincount(of_machine, lived.setup_cost, count),
-                "overtime": np.bincount(of_machine, lived.overtime_cost, count),
-                "lateness": np.bincount(of_product, lived.late_cost, count),
+                "stock": np.bincount(of_product, lived.stock_cost, count).astype(np.float64),
+                "setups": np.bincount(of_machine, lived.setup_cost, count).astype(np.float64),
+                "overtime": np.bincount(of_machine, lived.overtime_cost, count).astype(np.float64),
+                "lateness": np.bincount(of_product, lived.late_cost, count).astype(np.float64),
             }
 
         npq, naive = by_line(ours), by_line(theirs)

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from npq_assets.forecasting.model import _lightgbm
+from npq_assets.forecasting.forms import lightgbm
 from npq_assets.storage import fingerprint, write_json
 
 Array = NDArray[np.float64]
@@ -99,7 +99,7 @@ class DelayModel:
         return self._predict(x)
 
     def _predict(self, x: Array) -> DelayForecast:
-        lgb = _lightgbm()
+        lgb = lightgbm()
 
         def ask(name: str) -> Array:
             booster = lgb.Booster(model_str=self.boosters[name])
@@ -260,7 +260,7 @@ def _coded(words: pl.Series, known: Mapping[str, tuple[float, float, float]]) ->
 
 
 def _boost(x: Array, y: Array, settings: DelaySettings) -> dict[str, str]:
-    lgb = _lightgbm()
+    lgb = lightgbm()
     common = {
         "learning_rate": settings.learning_rate,
         "num_leaves": settings.leaves,
@@ -295,7 +295,7 @@ def _corrections(early: DelayModel, x: Array, y: Array) -> tuple[tuple[float, fl
     """Slope and offset of the log-odds by maximum likelihood, and the shift that lets each quantile cover its share."""
     from scipy.optimize import minimize
 
-    lgb = _lightgbm()
+    lgb = lightgbm()
     calibration = (1.0, 0.0)
     if "late" in early.boosters and early.settings.threshold is not None:
         score = np.asarray(lgb.Booster(model_str=early.boosters["late"]).predict(x, raw_score=True), float)

@@ -6,6 +6,7 @@ every plan on the same scenarios of traffic, and explains it.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -126,11 +127,13 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         "dropped": dropped.height,
         "quantile": quantile,
         "factor": factor,
-        "expected_cost": float(
-            served["expected_cost"].sum() + dropped["expected_cost"].sum() + alerts["action_cost"].sum()
+        "expected_cost": sum(
+            float(costs.sum()) for costs in (served["expected_cost"], dropped["expected_cost"], alerts["action_cost"])
         ),
         "naive_cost": naive.total,
-        "lower_bound": float(min(bound, served["expected_cost"].sum() + dropped["expected_cost"].sum())),
+        "lower_bound": min(
+            float(bound), sum(float(costs.sum()) for costs in (served["expected_cost"], dropped["expected_cost"]))
+        ),
         "expected late cost": float(outcome.late.mean(axis=1).sum()),
         "naive late cost": float(naive.late.mean(axis=1).sum()),
         "status": "relaxed" if dropped.height else "feasible",
@@ -171,7 +174,7 @@ def leg_frame(
     where: dict[int, list[int]] = {}
     region, place = inputs.deliveries["region"].to_list(), inputs.deliveries["place"].to_list()
     for vehicle, visits in routes.items():
-        start, _, begins, back = timetable(problem, vehicle, visits)
+        start, _, begins, _back = timetable(problem, vehicle, visits)
         depot = int(problem.vehicles["depot"][vehicle])
         name = inputs.vehicles["depot_id"][vehicle]
         clock, at = start, depot
@@ -397,8 +400,8 @@ def _decisions(
                 "load": row["load"],
                 "km": row["km"],
                 "late_probability": chance,
-                "reason": f"stop {row['stop']} of {row['vehicle_id']}, window to {clock_text(inputs.deliveries['due'][s])}, late with "
-                f"probability {chance:.0%}; the planner's routes "
+                "reason": f"stop {row['stop']} of {row['vehicle_id']}, window to "
+                f"{clock_text(inputs.deliveries['due'][s])}, late with probability {chance:.0%}; the planner's routes "
                 + (f"give it to {rival}" if rival else "do not serve it"),
             }
         )
@@ -442,7 +445,7 @@ def _tours(problem: RoutingProblem, routes: Routes, outcome: Outcome) -> pl.Data
                 "departs": start,
                 "returns": back,
                 "stops": len(visits),
-                "km": float(sum(problem.km[a, b] for a, b in zip(path[:-1], path[1:], strict=True))),
+                "km": float(sum(problem.km[a, b] for a, b in itertools.pairwise(path))),
                 "load": float(problem.stops["quantity"].gather(visits).sum()),
                 "capacity": float(problem.vehicles["capacity"][vehicle]),
                 "expected_cost": float(outcome.by_stop[visits].sum()),
@@ -484,7 +487,11 @@ def flow_problem(inputs: LogisticsInputs) -> network_flow.FlowProblem:
 
 def _sourcing(inputs: LogisticsInputs) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
     """Which source serves which site, beside the nearest; rows add up to the cost of all flows."""
-    nothing = pl.DataFrame(schema=SOURCING), pl.DataFrame(schema=network_flow.WORTH), {}
+    nothing: tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]] = (
+        pl.DataFrame(schema=SOURCING),
+        pl.DataFrame(schema=network_flow.WORTH),
+        {},
+    )
     if inputs.sources.is_empty() or inputs.lanes.is_empty() or inputs.demand.is_empty():
         return nothing
     problem = flow_problem(inputs)

@@ -157,9 +157,10 @@ def _sheet(vehicle: str, group: pl.DataFrame, table: pl.DataFrame) -> str:
         "<tr>" + "".join(f"<td>{escape('' if value is None else str(value))}" for value in row) + "<td>☐"
         for row in table.iter_rows()
     )
-    leaves = group["departs_at"].min()
+    leaves: Any = group["departs_at"].min()
+    most = float(group["load"].to_numpy().max())
     return (
-        f"<section><h1>{escape(vehicle)}: {group.height} stops, leaves at {leaves:%H:%M}, loads {group['load'].max():,.1f}, "
+        f"<section><h1>{escape(vehicle)}: {group.height} stops, leaves at {leaves:%H:%M}, loads {most:,.1f}, "
         f"{group['km'].sum():,.1f} km to the last stop</h1>"
         f"<table><thead><tr>{head}</thead><tbody>{body}</tbody></table><p class=sign>Driver: ____________________</section>"
     )
@@ -174,7 +175,7 @@ def decisions_shown(plan: dict[str, pl.DataFrame] | None) -> pl.DataFrame:
     if plan is None:
         return pl.DataFrame(schema=schema)
     stake = (pl.col("naive_expected_cost") - pl.col("expected_cost")).alias("stake")
-    costs = ["expected_cost", pl.col("naive_expected_cost").alias("naive_cost"), "lower_bound", "reason"]
+    costs: list[Any] = ["expected_cost", pl.col("naive_expected_cost").alias("naive_cost"), "lower_bound", "reason"]
     routes = plan["routes"].select(
         "decision_id",
         pl.lit("routes").alias("kind"),

@@ -159,7 +159,7 @@ def travel_matrix(
     lost: tuple[str, ...] = ()
     if to is None and len(places):
         cut = ~(np.isfinite(minutes[0, :]) & np.isfinite(minutes[:, 0]))
-        lost = tuple(places[k] for k in np.flatnonzero(cut))
+        lost = tuple(places[int(k)] for k in np.flatnonzero(cut))
     return TravelMatrix(minutes, km, lost)
 
 

@@ -90,7 +90,7 @@ def search(
     if effort.stall is not None:
         stops.append(NoImprovement(effort.stall))
 
-    class Watch(IteratedLocalSearchCallbacks):  # type: ignore[misc]
+    class Watch(IteratedLocalSearchCallbacks):
         def on_best(self, best: Any) -> None:
             if progress is not None:
                 progress(time.monotonic() - began, cost_of(data, best))
@@ -290,8 +290,8 @@ class Region:
             clients,
             new_depots,
             types,
-            [np.ascontiguousarray(m[grid]) for m in data.distance_matrices()],
-            [np.ascontiguousarray(m[grid]) for m in data.duration_matrices()],
+            [np.ascontiguousarray(m[grid]) for m in data.distance_matrices()],  # type: ignore[misc]
+            [np.ascontiguousarray(m[grid]) for m in data.duration_matrices()],  # type: ignore[misc]
         )
         back = {k: i for i, k in enumerate(mine)}
         kind_back = {k: i for i, k in enumerate(kinds)}

@@ -13,6 +13,7 @@ How roads become distances does not belong here (see `paths`), nor how late traf
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -355,7 +356,10 @@ def _profiles(
     from pyvrp import VehicleType
 
     rows, cars = problem.stops, problem.vehicles
-    distances, durations, kinds, members = [], [], [], []
+    distances: list[Any] = []
+    durations: list[Any] = []
+    kinds: list[Any] = []
+    members: list[list[int]] = []
     known: dict[tuple[Any, ...], int] = {}
     profile_of: dict[tuple[Any, ...], int] = {}
     first = len(depots)
@@ -631,7 +635,7 @@ def violations(problem: RoutingProblem, routes: Routes) -> list[str]:
         if load > float(cars["capacity"][vehicle]) * (1 + 1e-9) + 1e-3:
             broken.append(f"{name}: load {load:g} above capacity {cars['capacity'][vehicle]:g}")
         path = [int(cars["depot"][vehicle]), *(int(rows["place"][s]) for s in visits), int(cars["depot"][vehicle])]
-        km = float(sum(problem.km[a, b] for a, b in zip(path[:-1], path[1:], strict=True)))
+        km = float(sum(problem.km[a, b] for a, b in itertools.pairwise(path)))
         limit = cars["max_km"][vehicle]
         if limit is not None and km > float(limit) + 0.01 * len(path):
             broken.append(f"{name}: {km:.1f} km above its {limit:g}")
@@ -733,7 +737,7 @@ def total_cost_of(problem: RoutingProblem, vehicle: int, visits: Sequence[int]) 
     start, arrivals, _, back = timetable(problem, vehicle, visits)
     place, depot = problem.stops["place"], int(problem.vehicles["depot"][vehicle])
     path = [depot, *(int(place[s]) for s in visits), depot]
-    km = float(sum(problem.km[a, b] for a, b in zip(path[:-1], path[1:], strict=True)))
+    km = float(sum(problem.km[a, b] for a, b in itertools.pairwise(path)))
     late = sum(
         float(RouteCost.late(problem.stops["late_cost"][s] or 0.0, arrival, problem.stops["due"][s]))
         for s, arrival in zip(visits, arrivals, strict=True)
@@ -774,10 +778,12 @@ def _hopeless(problem: RoutingProblem, stop: int, vehicles: Sequence[int]) -> st
         return "no vehicle at its depot"
     if row["quantity"] > max(float(cars["capacity"][v]) for v in vehicles) + 1e-9:
         return f"its load {row['quantity']:g} is above the largest vehicle's capacity"
+    here = row["place"]
     ways = [
-        (float(problem.minutes[int(cars["depot"][v]), row["place"]]), float(problem.minutes[row["place"], int(cars["depot"][v])]), v)
+        (float(problem.minutes[int(depot), here]), float(problem.minutes[here, int(depot)]), v)
         for v in vehicles
-    ]  # fmt: skip
+        for depot in (cars["depot"][v],)
+    ]
     ways = [(a, b, v) for a, b, v in ways if np.isfinite(a) and np.isfinite(b)]
     if not ways:
         return "no road leads there and back"
@@ -955,10 +961,10 @@ def _part_bound(
         below.append(loads)
         limit.append(0.0)
     bounds = [(0.0, 1.0)] * m + [(0.0, float(c)) for c in counts]
-    bounds += [(0.0, 1.0) if rows["drop_cost"][s] is not None else (0.0, 1.0) for s in stops]
+    bounds += [(0.0, 1.0)] * len(stops)
     best, largest_cap = 0.0, max(caps)
     for _ in range(rounds):
-        found = linprog(
+        found: Any = linprog(  # type: ignore[call-overload]
             price,
             A_ub=vstack(below).tocsr(),
             b_ub=limit,
@@ -996,7 +1002,7 @@ def _capacity_cuts(
     def consider(inside: list[int]) -> None:
         outside = np.ones(n + 1, dtype=bool)
         outside[inside] = False
-        entering = float(flow[np.ix_(outside.nonzero()[0], inside)].sum())
+        entering = float(flow[np.ix_(outside.nonzero()[0], np.array(inside))].sum())
         need = int(np.ceil(quantity[np.array(inside) - 1].sum() / capacity - 1e-9)) if capacity > 0 else 1
         need = max(1, need)
         if entering + float(dropped[np.array(inside) - 1].sum()) < need - 1e-4:

@@ -209,7 +209,7 @@ class _Search:
         if solution.x is not None:
             self.offer(form.production(solution.x, p))
 
-    def _polish(self, form: pure.PureForm | tight.Form, seconds: float, *, until_feasible: bool) -> None:
+    def _polish(self, form: Any, seconds: float, *, until_feasible: bool) -> None:
         ends, by_work = time.monotonic() + seconds, self.params.nodes is not None
         improve.fix_and_optimize(
             self.problem, form, self.best, self.left if by_work else lambda: min(self.left(), ends - time.monotonic()),
