@@ -109,6 +109,8 @@ class DelayModel:
         if "late" in self.boosters:
             slope, offset = self.calibration
             late = 1.0 / (1.0 + np.exp(-(slope * ask("late") + offset)))
+        elif self.settings.threshold is not None:  # nothing, or all, was late: there was no difference to learn
+            late = np.full(len(x), 1.0 / (1.0 + np.exp(-self.calibration[1])))
         levels = self.settings.quantiles
         q = np.stack([ask(f"q{level}") for level in levels], axis=1)
         if self.shifts:
@@ -187,6 +189,9 @@ def train(
     if len(y) >= _STRETCHES and settings.held_out > 0:
         early = DelayModel(settings, list(numeric), list(categorical), encodings, _boost(x[~away], y[~away], settings))
         calibration, shifts = _corrections(early, x[away], y[away])
+    if settings.threshold is not None and len(np.unique(y > settings.threshold)) == 1:
+        share = (float((y > settings.threshold).sum()) + 0.5) / (len(y) + 1.0)
+        calibration = (0.0, round(float(np.log(share / (1.0 - share))), 6))
     return DelayModel(
         settings, list(numeric), list(categorical), encodings, _boost(x, y, settings), calibration, shifts, version
     )

@@ -59,12 +59,9 @@ class Traffic:
         return np.asarray(np.exp(self.model.predict(legs).quantiles))
 
     def mean(self, legs: pl.DataFrame) -> Array:
-        """Mean factor of legs (n), by the quantiles' trapezoids."""
-        q = self.quantiles(legs)
-        weight = np.gradient(np.asarray(LEVELS))
-        weight[0] += LEVELS[0] - weight[0] / 2
-        weight[-1] += 1 - LEVELS[-1] - weight[-1] / 2
-        return np.asarray(q @ (weight / weight.sum()))
+        """Mean factor of legs (n), of the distribution that `draw` draws from."""
+        z = ndtri((np.arange(400) + 0.5) / 400)
+        return np.asarray(np.exp(_spread(np.log(self.quantiles(legs)), np.tile(z, (legs.height, 1)))).mean(axis=1))
 
     def draw(self, legs: pl.DataFrame, scenarios: int, seed: int) -> Array:
         """Factors of legs in scenarios (n, S); legs of one depot share part of their luck."""

@@ -217,25 +217,25 @@ def _ways(
     if not len(sources) or not len(targets):
         return minutes, km
     matrix = graph._matrix(weight)
-    length = _length_of(graph, weight, matrix)
+    length = _length_of(graph, weight)
     block = max(1, int(2e7 // max(graph.nodes.height, 1)))
     for begin in range(0, len(sources), block):
         part = sources[begin : begin + block]
         found, before = dijkstra(matrix, indices=part, return_predecessors=True)
         reached = found[:, targets]
         minutes[begin : begin + len(part)] = reached
-        walked = _lengths(before, part, targets, length, matrix.shape[0])
+        walked = _lengths(before, targets, length, matrix.shape[0])
         km[begin : begin + len(part)] = np.where(np.isfinite(reached), walked, np.inf)
     same = sources[:, None] == targets[None, :]
     minutes[same], km[same] = 0.0, 0.0
     return minutes, km
 
 
-def _length_of(graph: RoadGraph, weight: Array, matrix: Any) -> tuple[NDArray[np.int64], Array]:
-    """Sorted codes start * n + end of the segments that the matrix kept, and their km."""
+def _length_of(graph: RoadGraph, weight: Array) -> tuple[NDArray[np.int64], Array]:
+    """Sorted codes end * n + start of the segments that the search may use, and their km."""
     n = graph.nodes.height
     usable = np.isfinite(weight)
-    code = graph.start[usable] * n + graph.end[usable]
+    code = graph.end[usable] * n + graph.start[usable]
     order = np.lexsort((weight[usable], code))
     code, km = code[order], graph.km[usable][order]
     first = np.ones(len(code), dtype=bool)
@@ -244,25 +244,27 @@ def _length_of(graph: RoadGraph, weight: Array, matrix: Any) -> tuple[NDArray[np
 
 
 def _lengths(
-    before: NDArray[np.int32],
-    sources: NDArray[np.int64],
-    targets: NDArray[np.int64],
-    length: tuple[NDArray[np.int64], Array],
-    n: int,
+    before: NDArray[np.int32], targets: NDArray[np.int64], length: tuple[NDArray[np.int64], Array], n: int
 ) -> Array:
-    """Km along the quickest ways: all pairs walk back from their targets together, a segment at a time."""
+    """Km along the quickest ways: in each tree every node's way to the root is summed by doubling (pointer jumping)."""
     codes, km = length
-    total = np.zeros(len(sources) * len(targets))
-    at = np.tile(targets, len(sources))
-    row = np.repeat(np.arange(len(sources)), len(targets))
-    pair = np.arange(len(at))
-    while pair.size:
-        parent = before[row, at].astype(np.int64)
-        moving = parent >= 0
-        pair, row, at, parent = pair[moving], row[moving], at[moving], parent[moving]
-        total[pair] += km[np.searchsorted(codes, parent * n + at)]
-        at = parent
-    return total.reshape(len(sources), len(targets))
+    total = np.zeros((len(before), len(targets)))
+    node = np.arange(n)
+    for k, row in enumerate(before):
+        below = np.flatnonzero(row >= 0)
+        parent = node.copy()
+        parent[below] = row[below]
+        walked = np.zeros(n)
+        # Queries ascend as the codes do, which keeps the search in the cache.
+        walked[below] = km[np.searchsorted(codes, below * n + row[below])]
+        while True:
+            further = parent[parent]
+            if np.array_equal(further, parent):
+                break
+            walked += walked[parent]
+            parent = further
+        total[k] = walked[targets]
+    return total
 
 
 def shortest_path(graph: RoadGraph, start: str, end: str, conditions: Conditions | None = None) -> list[str]:

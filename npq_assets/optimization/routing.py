@@ -195,7 +195,7 @@ def _search(
         found = search(model.data, effort, params.seed, _as_plan(model, first) if first and not soft else None, watch)
         if found.cost is None:
             continue
-        routes = _routes(model, found.plan)
+        routes = _reassigned(problem, _routes(model, found.plan), vehicles)
         served = {s for visits in routes.values() for s in visits}
         lost = sum(problem.stops["drop_cost"][s] is None for s in can if s not in served)
         worth = total_cost(problem, routes) + lost * 4.0 * (_dearest(problem) + 1e3)
@@ -204,6 +204,41 @@ def _search(
         if len(served) == len(can) or not (problem.stops["late_cost"].fill_null(0.0).gather(can) > 0).any():
             break
     return best[1]
+
+
+def _reassigned(problem: RoutingProblem, routes: Routes, vehicles: Sequence[int]) -> Routes:
+    """The same routes on the vehicles that drive them cheapest: an assignment problem, which local search moves rarely see.
+
+    No route breaks a rule or becomes later by it.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    names = ("depot", "capacity", "fixed_cost", "cost_per_km", "cost_per_minute", "shift_start", "shift_end", "max_km")
+    kind = {v: tuple(problem.vehicles[name][v] for name in names) for v in vehicles}
+    if len(set(kind.values())) < 2 or not routes:
+        return routes
+    order, cars = sorted(routes), sorted(vehicles)
+    price = np.full((len(order), len(cars)), _FAR)
+    for i, own in enumerate(order):
+        visits, known = routes[own], {kind[own]: total_cost_of(problem, own, routes[own])}
+        for j, v in enumerate(cars):
+            if kind[v] not in known:
+                fits = not violations(problem, {v: visits}) and (
+                    _lateness(problem, v, visits) <= _lateness(problem, own, visits) + 1e-6
+                )
+                known[kind[v]] = total_cost_of(problem, v, visits) if fits else _FAR
+            price[i, j] = known[kind[v]]
+    row, column = linear_sum_assignment(price)
+    now = sum(price[i, cars.index(own)] for i, own in enumerate(order))
+    if price[row, column].sum() > now - 1e-6:
+        return routes
+    return {cars[j]: routes[order[i]] for i, j in zip(row.tolist(), column.tolist(), strict=True)}
+
+
+def _lateness(problem: RoutingProblem, vehicle: int, visits: Sequence[int]) -> float:
+    """Minutes after the windows' ends, all stops together."""
+    _, arrivals, _, _ = timetable(problem, vehicle, visits)
+    return sum(max(0.0, a - float(problem.stops["due"][s])) for a, s in zip(arrivals, visits, strict=True))
 
 
 def _seconds_for(stops: int) -> float:
@@ -238,8 +273,19 @@ def _unit(problem: RoutingProblem) -> float:
 
 
 def _load_unit(problem: RoutingProblem) -> float:
-    """Integer units in one unit of load: capacities of about a hundred thousand."""
-    return 1e5 / max(_max(problem.vehicles["capacity"]), 1e-9)
+    """Integer units in one unit of load: a power of ten that makes capacities at least 1e5 and, if one does, loads whole.
+
+    A full vehicle must stay feasible, so loads that are decimals must not be rounded; and PyVRP's penalties per unit of load
+    are bounded, so units must be many.
+    """
+    loads = np.concatenate([problem.vehicles["capacity"].to_numpy(), problem.stops["quantity"].to_numpy()]).astype(float)
+    largest = max(_max(problem.vehicles["capacity"]), 1e-9)
+    least = 10.0 ** np.ceil(5 - np.log10(largest))
+    for digits in range(6):
+        scaled = loads * least * 10.0**digits
+        if np.abs(scaled - np.round(scaled)).max(initial=0.0) < 1e-5:
+            return float(least * 10.0**digits)
+    return float(least * 1e4)
 
 
 def _max(column: pl.Series) -> float:
@@ -287,7 +333,7 @@ def _model(
         two = soft and late > 0 and not (hard and s in hard)
         shared: dict[str, Any] = {
             "location": len(places) - 1,
-            "delivery": [int(np.ceil(load_unit * float(row["quantity"]) - 1e-6))],
+            "delivery": [int(np.ceil(load_unit * float(row["quantity"]) - 1e-5))],
             "service_duration": round(60 * float(row["service"])),
         }
         ready, due = int(np.ceil(60 * row["ready"])), int(np.floor(60 * row["due"]))
@@ -362,7 +408,7 @@ def _profiles(
     members: list[list[int]] = []
     known: dict[tuple[Any, ...], int] = {}
     profile_of: dict[tuple[Any, ...], int] = {}
-    first = len(depots)
+    first, load_unit = len(depots), _load_unit(problem)
     for v in vehicles:
         row = cars.row(v, named=True)
         # Distance carries the cost of time as well as of kilometres would not do: shifts are limits of time alone.
@@ -407,7 +453,7 @@ def _profiles(
         kinds.append(
             VehicleType(
                 1,
-                [int(np.floor(_load_unit(problem) * row["capacity"] + 1e-6))],
+                [int(np.floor(load_unit * row["capacity"] + 1e-5))],
                 start_depot=depots.index(int(row["depot"])),
                 end_depot=depots.index(int(row["depot"])),
                 fixed_cost=round(row["fixed_cost"] * unit),
@@ -659,6 +705,8 @@ def violations(problem: RoutingProblem, routes: Routes) -> list[str]:
 
 def clock_text(minutes: float) -> str:
     """Minutes after midnight as HH:MM."""
+    if not np.isfinite(minutes):
+        return "never"
     whole = round(minutes)
     return f"{whole // 60:02d}:{whole % 60:02d}"
 
@@ -907,7 +955,10 @@ def _part_bound(
     for (depot, capacity, fix, per_km, per_minute), members in sorted(kinds.items()):
         places = np.array([int(depot), *(int(rows["place"][s]) for s in stops)])
         grid = np.ix_(places, places)
-        c = per_km * problem.km[grid] + per_minute * (minutes[grid] + service[:, None])
+        # A rate of zero must not turn a road that is not there into no number.
+        c = np.where(np.isfinite(problem.km[grid]), problem.km[grid], 0.0) * per_km
+        c = c + per_minute * (np.where(np.isfinite(minutes[grid]), minutes[grid], 0.0) + service[:, None])
+        c[~(np.isfinite(problem.km[grid]) & np.isfinite(minutes[grid]))] = np.inf
         origin = [rows["depot"][s] for s in stops]
         for i, o in enumerate(origin):
             if (o is not None and int(o) != int(depot)) or quantity[i] > capacity + 1e-9:
@@ -963,6 +1014,8 @@ def _part_bound(
     bounds = [(0.0, 1.0)] * m + [(0.0, float(c)) for c in counts]
     bounds += [(0.0, 1.0)] * len(stops)
     best, largest_cap = 0.0, max(caps)
+    # A load above every capacity is dropped whatever happens: it must not ask for vehicles in the cuts.
+    carried = np.where(quantity > largest_cap + 1e-9, 0.0, quantity)
     for _ in range(rounds):
         found: Any = linprog(  # type: ignore[call-overload]
             price,
@@ -976,7 +1029,7 @@ def _part_bound(
         if not found.success:
             break
         best = float(found.fun)
-        cuts = _capacity_cuts(found.x, kind, tail, head, n, m, kk, quantity, largest_cap)
+        cuts = _capacity_cuts(found.x, kind, tail, head, n, m, kk, carried, largest_cap)
         if not cuts:
             break
         for inside, need in cuts:
@@ -1032,8 +1085,9 @@ class Replan:
     """Ways to take in what has changed, from the calmest to the freest.
 
     Attributes:
-        curve: A row a way: routes_open (routes that might change), routes_changed, stops_moved (to another vehicle), cost,
-            price (cost plus the price of change).
+        curve: A row a way: routes_open (routes that might change), routes_changed, stops_moved (to another vehicle),
+            stops_dropped (served by nobody), cost, price (cost plus the price of change, and a prohibitive one for each stop
+            left out that must be served).
         plans: The routes of each row.
         chosen: Row with the least price.
     """
@@ -1099,9 +1153,11 @@ def replan(
         first |= {v: start[v] for v in chosen if v not in first and not (set(start[v]) - set(missing))}
         inner = _search_open(problem, inside, cars, home, change_price, first, params)
         routes = fixed | kept | {v: r for v, r in inner.items() if r}
+        if plans and _price(problem, routes, home, change_price) > _price(problem, plans[-1], home, change_price) - 1e-9:
+            routes = plans[-1]
         changed = [v for v in {*routes, *before} if routes.get(v, []) != before.get(v, [])]
         moved = [s for v, r in routes.items() for s in r if s in home and home[s] != v]
-        gone = [s for s in home if s not in {x for r in routes.values() for x in r}]
+        gone = _unserved(problem, routes)
         cost = total_cost(problem, routes)
         rows.append(
             {
@@ -1110,7 +1166,7 @@ def replan(
                 "stops_moved": len(moved),
                 "stops_dropped": len(gone),
                 "cost": cost,
-                "price": cost + change_price * len(moved),
+                "price": _price(problem, routes, home, change_price),
             }
         )
         plans.append(routes)
@@ -1119,6 +1175,18 @@ def replan(
     candidates = [i for i, row in enumerate(rows) if most_routes is None or row["routes_changed"] <= most_routes]
     chosen_row = min(candidates or range(len(rows)), key=lambda i: (rows[i]["price"], i))
     return Replan(curve, plans, chosen_row)
+
+
+def _unserved(problem: RoutingProblem, routes: Routes) -> list[int]:
+    served = {s for r in routes.values() for s in r}
+    return [s for s in range(problem.stops.height) if s not in served]
+
+
+def _price(problem: RoutingProblem, routes: Routes, home: Mapping[int, int], change_price: float) -> float:
+    """Cost, the price of change, and for each stop that must be served and is not more than any delivery can cost."""
+    moved = sum(home.get(s, v) != v for v, r in routes.items() for s in r)
+    lost = sum(problem.stops["drop_cost"][s] is None for s in _unserved(problem, routes))
+    return total_cost(problem, routes) + change_price * moved + lost * 4.0 * (_dearest(problem) + 1e3)
 
 
 def _nearest_routes(problem: RoutingProblem, routes: Routes, loose: list[int]) -> list[int]:

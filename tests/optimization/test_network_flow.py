@@ -1,0 +1,109 @@
+"""Sourcing: textbook transport problems, duals that keep their promise, and a bound below every plan."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from npq_assets.errors import NpqError
+from npq_assets.optimization.network_flow import FlowProblem, nearest, price, solve
+
+SOURCE = {"source_id": pl.String, "stock": pl.Float64, "capacity": pl.Float64, "handling_cost": pl.Float64,
+          "overflow_cost": pl.Float64}  # fmt: skip
+LANE = {"from_id": pl.String, "to_id": pl.String, "cost_per_unit": pl.Float64, "capacity": pl.Float64}
+
+
+def flow(
+    sources: list[tuple[object, ...]],
+    lanes: list[tuple[object, ...]],
+    demand: dict[str, float],
+    shortage: float = 1e4,
+) -> FlowProblem:
+    return FlowProblem(
+        pl.DataFrame(sources, schema=SOURCE, orient="row"),
+        pl.DataFrame(lanes, schema=LANE, orient="row"),
+        pl.DataFrame(
+            {"site_id": list(demand), "quantity": list(demand.values()), "shortage_cost": [shortage] * len(demand)}
+        ),
+    )
+
+
+def powerco(third: float = 40.0) -> FlowProblem:
+    """Winston, Operations Research, 4th ed., ch. 7.1: three plants, four cities, least cost 1,020."""
+    costs = {"1": (8, 6, 10, 9), "2": (9, 12, 13, 7), "3": (14, 9, 16, 5)}
+    return flow(
+        [(f"plant {k}", supply, None, 0.0, None) for k, supply in (("1", 35.0), ("2", 50.0), ("3", third))],
+        [(f"plant {p}", f"city {c}", float(cost), None) for p, row in costs.items() for c, cost in enumerate(row, 1)],
+        {"city 1": 45.0, "city 2": 20.0, "city 3": 30.0, "city 4": 30.0},
+    )
+
+
+def test_the_textbook_transport_problem() -> None:
+    result = solve(powerco(), single_source=False)
+    assert result.status == "optimal"
+    assert result.objective == pytest.approx(1020.0, abs=1e-4)
+    assert result.bound == pytest.approx(1020.0, abs=1e-3)
+    assert result.shortage.is_empty()
+
+
+def test_a_dual_says_what_one_more_unit_saves() -> None:
+    # With a plant's stock short, one more unit of it saves what its row says.
+    base, more = (solve(powerco(third), single_source=False) for third in (35.0, 36.0))
+    worth = base.worth.filter((pl.col("subject") == "plant 3") & (pl.col("limit") == "stock"))["worth_per_unit"][0]
+    assert worth == pytest.approx(base.objective - more.objective, rel=1e-5)
+    assert worth > 1000  # it ends a shortage
+
+
+def test_goods_go_through_a_warehouse_whose_bays_are_worth_something() -> None:
+    problem = flow(
+        [("plant", None, None, 0.0, None), ("near", 0.0, 10.0, 1.0, 2.0), ("far", 0.0, None, 1.0, None)],
+        [("plant", "near", 1.0, None), ("plant", "far", 1.0, None), ("near", "shop", 1.0, None), ("far", "shop", 2.5, None)],
+        {"shop": 16.0},
+    )
+    result = solve(problem, single_source=False)
+    through = dict(result.flows.filter(pl.col("to_id") == "shop").select("from_id", "quantity").iter_rows())
+    assert through == pytest.approx({"near": 10.0, "far": 6.0})
+    bays = result.worth.filter(pl.col("limit") == "handling capacity").row(0, named=True)
+    assert bays["subject"] == "near" and bays["worth_per_unit"] == pytest.approx(1.5)
+    single = solve(problem)
+    # All from one: overtime for 6 units at 2 is dearer than 16 times 1.5 extra? 12 against 24.
+    assert single.objective == pytest.approx(16 * 3.0 + 12.0)
+    assert single.bound <= single.objective and single.flows.filter(pl.col("to_id") == "shop").height == 1
+
+
+def test_what_cannot_be_delivered_is_named() -> None:
+    result = solve(flow([("w", 5.0, None, 0.0, None)], [("w", "s", 1.0, None)], {"s": 8.0}, 20.0), single_source=False)
+    assert result.status == "relaxed" and result.shortage.row(0) == pytest.approx(("s", 3.0))
+    assert "cannot be delivered" in result.relaxation["message"][0]
+    assert result.objective == pytest.approx(5.0 + 60.0)
+
+
+def test_lanes_from_nowhere_are_refused() -> None:
+    with pytest.raises(NpqError, match="x to s names a place"):
+        solve(flow([("w", 5.0, None, 0.0, None)], [("x", "s", 1.0, None)], {"s": 8.0}))
+
+
+@settings(max_examples=12)
+@given(seed=st.integers(0, 10_000))
+def test_flows_balance_keep_limits_and_beat_the_nearest_source(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    houses, shops = ["w0", "w1", "w2"], [f"s{k}" for k in range(6)]
+    sources = [("plant", None, None, 0.0, None)]
+    sources += [(w, 0.0, float(rng.uniform(20, 60)), float(rng.uniform(0, 1)), 2.0) for w in houses]
+    lanes = [("plant", w, float(rng.uniform(0.1, 1)), None) for w in houses]
+    lanes += [(w, s, float(rng.uniform(0.5, 3)), None) for w in houses for s in shops]
+    problem = flow(sources, lanes, {s: float(rng.uniform(1, 20)) for s in shops})
+    ordered = problem.lanes.sort("from_id", "to_id")
+    near = ordered.filter(pl.col("to_id").is_in(shops)).with_columns(pl.col("cost_per_unit").alias("km"))
+    naive = price(problem, ordered, *nearest(problem, near))
+    split, single = solve(problem, single_source=False), solve(problem)
+    assert split.objective <= single.objective + 1e-6 <= naive + 1e-3
+    assert split.bound <= split.objective + 1e-9 and single.bound <= single.objective + 1e-9
+    arrived = single.flows.filter(pl.col("to_id").is_in(shops)).group_by("to_id").agg(pl.len(), pl.col("quantity").sum())
+    assert (arrived["len"] == 1).all()
+    wanted = problem.demand.join(arrived, left_on="site_id", right_on="to_id")
+    np.testing.assert_allclose(wanted["quantity"], wanted["quantity_right"], rtol=1e-5)
+    for w in houses:  # what comes in goes out
+        into, out = (single.flows.filter(pl.col(c) == w)["quantity"].sum() for c in ("to_id", "from_id"))
+        assert into >= out - 1e-4

@@ -1,0 +1,320 @@
+"""Routes: optima that exhaustive search finds, plans that keep every rule, and re-planning that keeps what drives."""
+
+import itertools
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from npq_assets.optimization.route_rules import in_time, nearest_neighbour, savings, sweep
+from npq_assets.optimization.routing import (
+    Params,
+    RouteCost,
+    Routes,
+    RoutingProblem,
+    evaluate,
+    lower_bound,
+    replan,
+    routes_of,
+    savings_routes,
+    schedule,
+    solve,
+    timetable,
+    total_cost,
+    total_cost_of,
+    violations,
+)
+
+QUICK = Params(seconds=3.0, iterations=400, explain=2)
+
+
+def day(
+    stops: list[dict[str, object]], vehicles: list[dict[str, object]], where: list[tuple[float, float]]
+) -> RoutingProblem:
+    """A problem in the plane: km are straight lines, a km takes a minute; place 0 is the depot unless said otherwise."""
+    at = np.array(where, float)
+    km = np.hypot(at[:, None, 0] - at[None, :, 0], at[:, None, 1] - at[None, :, 1])
+    usual = {"depot": 0, "quantity": 1.0, "ready": 0.0, "due": 1440.0, "service": 0.0, "late_cost": 1.0, "drop_cost": 1000.0}
+    car = {"depot": 0, "capacity": 10.0, "fixed_cost": 0.0, "cost_per_km": 1.0, "cost_per_minute": 0.0,
+           "shift_start": 0.0, "shift_end": 1440.0, "max_km": None}  # fmt: skip
+    kinds = {"drop_cost": pl.Float64, "late_cost": pl.Float64, "depot": pl.Int64, "quantity": pl.Float64}
+    return RoutingProblem(
+        pl.DataFrame([usual | {"delivery_id": f"d{k}"} | s for k, s in enumerate(stops)], schema_overrides=kinds),
+        pl.DataFrame(
+            [car | {"vehicle_id": f"v{k}"} | v for k, v in enumerate(vehicles)], schema_overrides={"max_km": pl.Float64}
+        ),
+        km,
+        km.copy(),
+    )
+
+
+def cheapest(problem: RoutingProblem) -> float:
+    """Least cost over all ways to share out, order and drop the stops (a handful), lateness not allowed."""
+    best = np.inf
+    vehicles = range(problem.vehicles.height)
+    drop = [float("inf") if d is None else float(d) for d in problem.stops["drop_cost"].to_list()]
+    for owner in itertools.product([-1, *vehicles], repeat=problem.stops.height):
+        cost = sum(drop[s] for s, v in enumerate(owner) if v < 0)
+        for v in vehicles:
+            mine = [s for s, o in enumerate(owner) if o == v]
+            if not mine or cost >= best:
+                continue
+            found = np.inf
+            for order in itertools.permutations(mine):
+                if violations(problem, {v: list(order)}):
+                    continue
+                _, arrivals, _, _ = timetable(problem, v, order)
+                if all(a <= problem.stops["due"][s] + 1e-9 for a, s in zip(arrivals, order, strict=True)):
+                    found = min(found, total_cost_of(problem, v, list(order)))
+            cost += found
+        best = min(best, cost)
+    return float(best)
+
+
+def made(seed: int, stops: int = 5, vehicles: int = 2) -> RoutingProblem:
+    rng = np.random.default_rng(seed)
+    ready = rng.integers(0, 200, stops).astype(float)
+    return day(
+        [
+            {"place": k + 1, "quantity": float(rng.integers(1, 6)), "ready": ready[k], "due": ready[k] + float(rng.integers(60, 200)),
+             "service": 5.0, "late_cost": 0.0, "drop_cost": float(rng.integers(60, 300))}
+            for k in range(stops)
+        ],
+        [{"capacity": 8.0 + 4 * k, "fixed_cost": 20.0 + 15 * k, "cost_per_minute": 0.3, "shift_end": 500.0} for k in range(vehicles)],
+        [(50.0, 50.0), *map(tuple, rng.integers(0, 100, (stops, 2)).tolist())],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_small_days_are_solved_to_the_optimum_of_exhaustive_search(seed: int) -> None:
+    problem = made(seed)
+    best = cheapest(problem)
+    result = solve(problem, QUICK)
+    assert result.objective == pytest.approx(best, rel=2e-4)
+    assert lower_bound(problem) <= best + 1e-6
+    assert result.bound <= result.objective + 1e-9
+    assert savings_routes(problem) == savings_routes(problem)
+    assert total_cost(problem, savings_routes(problem)) >= best - 1e-6
+
+
+def test_a_square_is_driven_round_and_its_bound_is_tight() -> None:
+    corners = [(0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0)]
+    problem = day([{"place": k} for k in (1, 2, 3)], [{"fixed_cost": 7.0}], corners)
+    result = solve(problem, QUICK)
+    assert result.objective == pytest.approx(47.0) and result.status == "optimal"
+    assert result.plan.sort("stop")["load"].to_list() == [3.0, 2.0, 1.0]
+
+
+def test_rounded_capacity_cuts_see_the_second_vehicle() -> None:
+    # Three loads of 6 in vehicles of 10 need three of them, which the plain load sum (1.8) does not show.
+    problem = day(
+        [{"place": k, "quantity": 6.0} for k in (1, 2, 3)],
+        [{"capacity": 10.0}] * 3,
+        [(0.0, 0.0), (100.0, 0.0), (100.0, 1.0), (100.0, 2.0)],
+    )
+    assert solve(problem, QUICK).objective == pytest.approx(cheapest(problem), rel=1e-6)
+    assert lower_bound(problem) >= 2 * 200.0
+
+
+def test_the_bound_holds_beside_a_load_that_no_vehicle_can_carry() -> None:
+    problem = day(
+        [{"place": 1, "quantity": 25.0, "drop_cost": 50.0}, {"place": 2, "quantity": 1.0, "drop_cost": 500.0}],
+        [{"capacity": 10.0}] * 3,
+        [(0.0, 0.0), (10.0, 0.0), (12.0, 0.0)],
+    )
+    assert lower_bound(problem) <= cheapest(problem) + 1e-6
+    result = solve(problem, QUICK)
+    assert result.objective == pytest.approx(50.0 + 24.0)
+    assert "above the largest vehicle's capacity" in result.relaxation["message"][0]
+
+
+def test_vehicles_keep_to_their_depot_and_a_free_stop_may_come_from_any() -> None:
+    where = [(0.0, 0.0), (100.0, 0.0), (1.0, 0.0), (99.0, 0.0), (98.0, 0.0)]
+    stops = [{"place": 2, "depot": 1}, {"place": 3, "depot": 1}, {"place": 4, "depot": None}]
+    problem = day(stops, [{"depot": 0}, {"depot": 1}], where)
+    result = solve(problem, QUICK)
+    by = dict(result.plan.select("delivery_id", "vehicle_id").iter_rows())
+    assert by == {"d0": "v1", "d1": "v1", "d2": "v1"}
+    assert not violations(problem, routes_of(problem, result.plan))
+
+
+def test_mixed_fleets_take_the_cheap_van_for_the_small_load() -> None:
+    problem = day(
+        [{"place": 1, "quantity": 2.0}],
+        [{"capacity": 50.0, "fixed_cost": 100.0}, {"capacity": 3.0, "fixed_cost": 10.0}],
+        [(0.0, 0.0), (5.0, 0.0)],
+    )
+    assert solve(problem, QUICK).plan["vehicle_id"].to_list() == ["v1"]
+
+
+def test_what_cannot_be_delivered_is_named_with_its_reason() -> None:
+    problem = day(
+        [{"place": 1, "drop_cost": None}, {"place": 2}, {"place": 3, "due": 1440.0}],
+        [{"shift_end": 100.0}],
+        [(0.0, 0.0), (5.0, 0.0), (500.0, 0.0), (0.0, 5.0)],
+    )
+    problem.km[0, 1] = problem.minutes[0, 1] = np.inf
+    result = solve(problem, QUICK)
+    said = dict(result.relaxation.select("constraint", "message").iter_rows())
+    assert result.status == "relaxed"
+    assert "no road leads there and back" in said["d0"]
+    assert "within its shift" in said["d1"]
+    assert result.plan.filter(pl.col("vehicle_id").is_not_null())["delivery_id"].to_list() == ["d2"]
+
+
+def test_a_dropped_stop_says_what_serving_it_costs() -> None:
+    problem = day(
+        [{"place": 1, "drop_cost": 5.0}, {"place": 2}], [{}], [(0.0, 0.0), (100.0, 0.0), (0.0, 1.0)]
+    )  # fmt: skip
+    result = solve(problem, QUICK)
+    dropped = result.relaxation.row(0, named=True)
+    assert dropped["constraint"] == "d0" and "serving it costs" in dropped["message"]
+    forced = total_cost_of(problem, 0, [1, 0]) - total_cost_of(problem, 0, [1])
+    assert dropped["amount"] == pytest.approx(forced, rel=1e-3)
+
+
+def test_lateness_is_priced_where_windows_cannot_be_kept() -> None:
+    problem = day(
+        [{"place": 1, "due": 60.0, "late_cost": 0.5}, {"place": 2, "due": 60.0, "late_cost": 0.5}],
+        [{}],
+        [(0.0, 0.0), (50.0, 0.0), (0.0, 50.0)],
+    )
+    result = solve(problem, QUICK)
+    late = 50.0 + np.hypot(50, 50) - 60.0
+    assert result.objective == pytest.approx(100 + np.hypot(50, 50) + 0.5 * late, rel=1e-4)
+    assert result.plan["late_minutes"].max() == pytest.approx(late, abs=0.1)
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 10_000))
+def test_every_plan_keeps_the_rules(seed: int) -> None:
+    problem = made(seed, stops=12, vehicles=3)
+    result = solve(problem, Params(seconds=2.0, iterations=120, explain=0))
+    routes = routes_of(problem, result.plan)
+    assert violations(problem, routes) == []
+    assert sorted(result.plan["delivery_id"].to_list()) == sorted(problem.stops["delivery_id"].to_list())
+    assert (result.plan["late_minutes"].drop_nulls() <= 1e-6).all()
+    assert result.objective == pytest.approx(evaluate(problem, routes).by_stop.sum())
+    assert result.bound <= result.objective + 1e-6
+    named = set(result.relaxation["constraint"].to_list())
+    assert set(result.plan.filter(pl.col("vehicle_id").is_null())["delivery_id"].to_list()) <= named
+
+
+def test_the_same_day_gives_the_same_plan() -> None:
+    problem = made(3, stops=15, vehicles=3)
+    params = Params(seconds=60.0, iterations=150, bound=False, explain=0)
+    assert solve(problem, params).plan.equals(solve(problem, params).plan)
+
+
+def test_departures_wait_at_the_depot_and_not_at_the_door() -> None:
+    problem = day([{"place": 1, "ready": 300.0, "due": 320.0}], [{"cost_per_minute": 1.0}], [(0.0, 0.0), (30.0, 0.0)])
+    start, arrivals, begins, back = timetable(problem, 0, [0])
+    assert (start, arrivals, begins, back) == (270.0, [300.0], [300.0], 330.0)
+
+
+def test_slow_traffic_makes_late_and_costs_by_the_minute() -> None:
+    problem = day([{"place": 1, "due": 40.0, "late_cost": 2.0}], [{"fixed_cost": 10.0, "cost_per_minute": 0.5}],
+                  [(0.0, 0.0), (40.0, 0.0)])  # fmt: skip
+    outcome = evaluate(problem, {0: [0]}, slow={0: np.array([[1.0, 1.5], [1.0, 1.0]])})
+    assert outcome.late[0].tolist() == [0.0, 2.0 * 20.0]
+    expected = [float(RouteCost(10.0, 1.0, 0.5).value(80.0, minutes)) for minutes in (80.0, 100.0)]
+    assert outcome.driving[0].tolist() == pytest.approx(expected)
+
+
+# The planner's rules -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10_000))
+def test_the_rules_visit_all_and_keep_loads_and_windows(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    where = rng.uniform(0, 100, (13, 2))
+    km = np.hypot(where[:, None, 0] - where[None, :, 0], where[:, None, 1] - where[None, :, 1])
+    ready = np.concatenate([[0.0], rng.uniform(0, 150, 12)])
+    due = np.concatenate([[1000.0], ready[1:] + rng.uniform(200, 300, 12)])
+    load = np.concatenate([[0.0], rng.uniform(1, 5, 12)])
+    service = np.concatenate([[0.0], np.full(12, 3.0)])
+    for rule in (savings, sweep, nearest_neighbour):
+        routes = rule(km, km, demand=load, capacity=10.0, ready=ready, due=due, service=service, where=where)
+        assert sorted(k for route in routes for k in route) == list(range(1, 13))
+        for route in routes:
+            assert load[route].sum() <= 10.0 + 1e-9
+            assert in_time(route, km, ready, due, service)
+
+
+# Re-planning ---------------------------------------------------------------------------------------------------------------
+
+
+def standing(seed: int = 1, stops: int = 24) -> tuple[RoutingProblem, Routes]:
+    rng = np.random.default_rng(seed)
+    where = [(50.0, 50.0), *map(tuple, rng.integers(0, 100, (stops + 1, 2)).tolist())]
+    problem = day(
+        [{"place": k + 1, "quantity": 2.0} for k in range(stops + 1)], [{"capacity": 12.0, "fixed_cost": 30.0}] * 6, where
+    )
+    without = RoutingProblem(problem.stops.head(stops), problem.vehicles, problem.km, problem.minutes)
+    return problem, routes_of(without, solve(without, Params(seconds=5.0, iterations=400, bound=False, explain=0)).plan)
+
+
+CALM = Params(seconds=3.0, iterations=250)
+
+
+def test_one_more_stop_changes_few_routes_and_what_drives_stays() -> None:
+    problem, before = standing()
+    locked = sorted(before)[:2]
+    found = replan(problem, before, change_price=20.0, locked=locked, most_routes=4, params=CALM)
+    assert {v: found.routes[v] for v in locked} == {v: before[v] for v in locked}
+    assert violations(problem, found.routes) == []
+    assert sorted(s for r in found.routes.values() for s in r) == list(range(problem.stops.height))
+    assert found.curve["routes_changed"][found.chosen] <= 4
+
+
+@pytest.mark.parametrize("price", [0.0, 50.0])
+def test_more_open_routes_never_cost_more(price: float) -> None:
+    problem, before = standing(2)
+    curve = replan(problem, before, change_price=price, params=CALM).curve
+    assert (curve["price"].diff().drop_nulls() <= 1e-6).all()
+    assert (curve["routes_open"].diff().drop_nulls() > 0).all()
+    assert (curve["price"] >= curve["cost"] - 1e-9).all()
+
+
+def test_a_dear_change_moves_fewer_stops_than_a_free_one() -> None:
+    problem, before = standing(3)
+    free, dear = (replan(problem, before, change_price=p, params=CALM) for p in (0.0, 500.0))
+    assert dear.curve["stops_moved"][dear.chosen] <= free.curve["stops_moved"][free.chosen]
+    assert total_cost(problem, free.routes) <= total_cost(problem, dear.routes) + 1e-6
+
+
+def test_a_lost_vehicle_hands_its_stops_on() -> None:
+    problem, before = standing(4)
+    lost = sorted(before)[0]
+    plan = schedule(problem, before).drop_nulls("vehicle_id")
+    name = problem.vehicles["vehicle_id"][lost]
+    now = RoutingProblem(problem.stops, problem.vehicles.filter(pl.col("vehicle_id") != name), problem.km, problem.minutes)
+    found = replan(now, routes_of(now, plan), change_price=5.0, params=CALM)
+    assert violations(now, found.routes) == []
+    assert sorted(s for r in found.routes.values() for s in r) == list(range(now.stops.height))
+
+
+def test_a_delivery_that_must_be_made_is_not_left_out_because_that_is_cheap() -> None:
+    # The nearest route is full; only opening the other, or the idle vehicle, can take the new stop.
+    problem = day(
+        [{"place": 1, "quantity": 10.0, "drop_cost": None}, {"place": 2, "quantity": 4.0, "drop_cost": None},
+         {"place": 3, "quantity": 6.0, "drop_cost": None}],
+        [{"fixed_cost": 10.0}, {"fixed_cost": 10.0}],
+        [(0.0, 0.0), (50.0, 0.0), (-50.0, 0.0), (52.0, 0.0)],
+    )  # fmt: skip
+    found = replan(problem, {0: [0], 1: [1]}, params=CALM)
+    assert sorted(s for r in found.routes.values() for s in r) == [0, 1, 2]
+    assert found.curve["stops_dropped"].to_list()[0] == 1
+
+
+def test_a_closed_road_breaks_only_the_routes_that_used_it() -> None:
+    problem, before = standing(5, stops=12)
+    vehicle = sorted(before)[0]
+    a, b = (int(problem.stops["place"][s]) for s in before[vehicle][:2])
+    problem.km[a, b] = problem.minutes[a, b] = np.inf
+    found = replan(problem, before, change_price=20.0, params=CALM)
+    assert violations(problem, found.routes) == []
+    assert found.routes.get(vehicle) != before[vehicle]
