@@ -1,0 +1,145 @@
+"""A day planned from a few hand-made rows: costs that add up, warnings that pay, traffic that is drawn as it is believed."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from npq_assets.logistics.checks import judge_plan
+from npq_assets.logistics.inputs import _LEGS, LogisticsInputs
+from npq_assets.logistics.outcome import tracking
+from npq_assets.logistics.plan import RoutePlan, plan_day
+from npq_assets.logistics.showing import route_map, write_dispatch
+from npq_assets.logistics.traffic import LEVELS, Traffic
+from npq_assets.settings import Home
+
+DAY = date(2025, 7, 1)
+ASSUMED = Traffic(None, 0.3, DAY, 0)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> LogisticsInputs:
+    """One depot, eight drops on a ring, two small vans; no road leads to the last drop."""
+    angle = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    where = np.concatenate([[[0.0, 0.0]], 20 * np.stack([np.cos(angle), np.sin(angle)], 1)])
+    km = np.hypot(*(where[:, None] - where[None]).transpose(2, 0, 1))
+    km[8, :8] = km[:8, 8] = np.inf
+    n = 8
+    deliveries = pl.DataFrame(
+        {
+            "delivery_id": [f"d{k}" for k in range(n)], "depot_id": ["W"] * n, "site_id": [None] * n,
+            "place": list(range(1, n + 1)), "depot": [0] * n, "quantity": [2.5] * n,
+            "ready": [480.0] * n, "due": [540.0, 560.0, 600.0, 600.0, 600.0, 600.0, 545.0, 600.0], "service": [6.0] * n,
+            "late_cost": [1.0] * n, "drop_cost": [90.0] * n, "rebook_cost": [0.1] * n, "region": ["r"] * n,
+        },
+        schema_overrides={"site_id": pl.String},
+    )  # fmt: skip
+    vehicles = pl.DataFrame(
+        {
+            "vehicle_id": ["V1", "V2"], "depot_id": ["W", "W"], "depot": [0, 0], "capacity": [10.0, 10.0],
+            "fixed_cost": [30.0, 30.0], "cost_per_km": [0.4, 0.4], "cost_per_minute": [0.35, 0.35],
+            "shift_start": [360.0, 360.0], "shift_end": [1000.0, 1000.0], "max_km": [None, None],
+        },
+        schema_overrides={"max_km": pl.Float64},
+    )  # fmt: skip
+    places = pl.DataFrame({"place": list(range(n + 1)), "name": ["W", *deliveries["delivery_id"]],
+                           "latitude": 52 + where[:, 1] / 111, "longitude": 13 + where[:, 0] / 68})  # fmt: skip
+    home = Home.at(tmp_path_factory.mktemp("plan"))
+    return LogisticsInputs(
+        DAY, home.settings, deliveries, vehicles, places, km, km / 0.8, pl.DataFrame(schema=_LEGS),
+        pl.DataFrame(schema={"region": pl.String, "hour": pl.Int64, "rain": pl.Float64}),
+        pl.DataFrame(schema={"source_id": pl.String}), pl.DataFrame(schema={"from_id": pl.String, "to_id": pl.String}),
+        pl.DataFrame(schema={"site_id": pl.String}), "by hand",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plan(inputs: LogisticsInputs) -> RoutePlan:
+    return plan_day(inputs, ASSUMED)
+
+
+def frames(plan: RoutePlan) -> dict[str, pl.DataFrame]:
+    return {name: getattr(plan, name) for name in ("routes", "dropped", "risks", "alerts", "sourcing", "tours")}
+
+
+def test_the_plan_passes_its_checks_and_its_costs_add_up(inputs: LogisticsInputs, plan: RoutePlan) -> None:
+    verdicts = {v.name: v for v in judge_plan(frames(plan), plan.facts, inputs)}
+    assert all(v.passed for v in verdicts.values() if v.blocking), verdicts
+    assert verdicts["beats_naive"].passed
+    rows = pl.concat([f.select("delivery_id", "expected_cost", "naive_expected_cost", "lower_bound") for f in (plan.routes, plan.dropped)])
+    assert sorted(rows["delivery_id"]) == sorted(inputs.deliveries["delivery_id"])
+    acted = float(plan.alerts["action_cost"].sum())
+    assert rows["expected_cost"].sum() + acted == pytest.approx(plan.facts["expected_cost"])
+    assert rows["naive_expected_cost"].sum() == pytest.approx(plan.facts["naive_cost"])
+    assert rows["lower_bound"].sum() <= rows["expected_cost"].sum() + 1e-6
+
+
+def test_a_drop_without_a_road_is_dropped_and_said(plan: RoutePlan) -> None:
+    assert plan.dropped["delivery_id"].to_list() == ["d7"]
+    assert "no road leads there and back" in plan.dropped["reason"][0]
+    assert plan.alerts.filter(pl.col("subject") == "d7")["kind"].to_list() == ["dropped_delivery"]
+
+
+def test_the_quantile_that_pays_is_planned_with(plan: RoutePlan) -> None:
+    table = plan.quantiles
+    assert plan.facts["quantile"] == table.sort("expected_cost", "quantile")["quantile"][0]
+    assert (table["factor"].diff().drop_nulls() > 0).all()
+
+
+def test_risks_are_ordered_and_warnings_ranked_by_money_pay(inputs: LogisticsInputs, plan: RoutePlan) -> None:
+    risks = plan.risks
+    assert ((risks["eta_q10"] <= risks["eta_q50"]) & (risks["eta_q50"] <= risks["eta_q90"])).all()
+    assert risks["late_probability"].is_between(0, 1).all() and (risks["expected_late_cost"] >= 0).all()
+    assert (plan.alerts["money_at_risk"].diff().drop_nulls() <= 1e-9).all()
+    agreed = plan.alerts.drop_nulls("agreed_until")
+    assert (agreed["expected_saving"] > 0).all()
+    departs = plan.routes.select(pl.col("delivery_id").alias("subject"), "departs_at")
+    early = agreed.join(departs, on="subject")
+    assert (early["act_before"] <= early["departs_at"]).all()
+
+
+def test_the_same_day_gives_the_same_plan(inputs: LogisticsInputs, plan: RoutePlan) -> None:
+    again = plan_day(inputs, ASSUMED)
+    assert again.facts == plan.facts
+    for name, frame in frames(plan).items():
+        assert frame.equals(getattr(again, name)), name
+
+
+def test_traffic_is_drawn_from_the_quantiles_that_it_states() -> None:
+    legs = pl.DataFrame({"depot_id": ["W"] * 3, "hour": [8.0, 9.0, 10.0]})
+    drawn = ASSUMED.draw(legs, 20_000, seed=1)
+    for level, stated in zip(LEVELS, ASSUMED.quantiles(legs)[0], strict=True):
+        assert np.quantile(drawn, level) == pytest.approx(stated, rel=0.01)
+    assert ASSUMED.mean(legs)[0] == pytest.approx(drawn.mean(), rel=0.01)
+    score = np.log(drawn)
+    assert 0.2 < np.corrcoef(score)[0, 1] < 0.4  # legs of a depot share 0.3 of their luck
+
+
+def test_lists_for_drivers_and_a_map_without_any_service(inputs: LogisticsInputs, plan: RoutePlan, tmp_path: Path) -> None:
+    page = write_dispatch(Home.at(tmp_path), DAY, plan.routes, inputs.deliveries, plan.alerts)
+    text = page.read_text(encoding="utf-8")
+    for vehicle in plan.routes["vehicle_id"].unique():
+        assert vehicle in text
+        csv = pl.read_csv(page.parent / f"{vehicle}.csv")
+        assert csv.height == plan.routes.filter(pl.col("vehicle_id") == vehicle).height
+    svg = route_map(plan.routes.with_columns(pl.lit("W").alias("depot_id")), plan.dropped, inputs.places)
+    assert svg.count("<polyline") == plan.routes["route_id"].n_unique() and "dropped" in svg
+    assert "href" not in text + svg and "src=" not in text + svg
+
+
+def test_tracking_tells_late_missing_and_as_planned(plan: RoutePlan) -> None:
+    first, second = plan.routes["delivery_id"][0], plan.routes["delivery_id"][1]
+    planned = dict(plan.routes.select("delivery_id", "arrives_at").iter_rows())
+    legs = pl.DataFrame(
+        {"delivery_id": [first, second], "vehicle_id": ["V1", "V1"],
+         "arrived_at": [planned[first] + timedelta(minutes=20), planned[second] + timedelta(minutes=2)]}
+    )  # fmt: skip
+    seen = tracking(frames(plan), legs, DAY + timedelta(days=1))
+    states = dict(seen.select("delivery_id", "state").iter_rows())
+    assert (states[first], states[second]) == ("late", "as planned")
+    assert set(states.values()) == {"late", "as planned", "missing"}
+    # What arrives after the day opened is not known yet.
+    early = tracking(frames(plan), legs.with_columns(pl.lit(datetime(2025, 7, 3, tzinfo=UTC)).alias("arrived_at")), DAY)
+    assert set(early["state"]) == {"missing"}
