@@ -278,7 +278,9 @@ def _load_unit(problem: RoutingProblem) -> float:
     A full vehicle must stay feasible, so loads that are decimals must not be rounded; and PyVRP's penalties per unit of load
     are bounded, so units must be many.
     """
-    loads = np.concatenate([problem.vehicles["capacity"].to_numpy(), problem.stops["quantity"].to_numpy()]).astype(float)
+    loads = np.concatenate([problem.vehicles["capacity"].to_numpy(), problem.stops["quantity"].to_numpy()]).astype(
+        float
+    )
     largest = max(_max(problem.vehicles["capacity"]), 1e-9)
     least = 10.0 ** np.ceil(5 - np.log10(largest))
     for digits in range(6):
@@ -1153,7 +1155,10 @@ def replan(
         first |= {v: start[v] for v in chosen if v not in first and not (set(start[v]) - set(missing))}
         inner = _search_open(problem, inside, cars, home, change_price, first, params)
         routes = fixed | kept | {v: r for v, r in inner.items() if r}
-        if plans and _price(problem, routes, home, change_price) > _price(problem, plans[-1], home, change_price) - 1e-9:
+        if (
+            plans
+            and _price(problem, routes, home, change_price) > _price(problem, plans[-1], home, change_price) - 1e-9
+        ):
             routes = plans[-1]
         changed = [v for v in {*routes, *before} if routes.get(v, []) != before.get(v, [])]
         moved = [s for v, r in routes.items() for s in r if s in home and home[s] != v]

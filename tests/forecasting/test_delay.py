@@ -19,7 +19,12 @@ def trips(rows: int, seed: int = 0) -> pl.DataFrame:
     depot = rng.integers(0, 6, rows)
     scale = 6 + 3 * rain + 8 * np.isin(hour, [7, 8, 16, 17])
     return pl.DataFrame(
-        {"delay": rng.gamma(1.5, scale / 1.5) - 6 + 1.5 * depot, "rain": rain, "hour": hour, "depot": [f"d{k}" for k in depot]}
+        {
+            "delay": rng.gamma(1.5, scale / 1.5) - 6 + 1.5 * depot,
+            "rain": rain,
+            "hour": hour,
+            "depot": [f"d{k}" for k in depot],
+        }
     )
 
 
@@ -65,7 +70,9 @@ def test_the_same_rows_give_the_same_bytes_and_come_back(model: DelayModel, tmp_
 def test_a_category_that_says_nothing_about_others_does_not_leak_the_outcome() -> None:
     # Each trip has its own name: encoded with its own delay it would explain everything, and predict nothing later.
     rng = np.random.default_rng(4)
-    rows = pl.DataFrame({"delay": rng.normal(0, 10, 3_000), "noise": rng.normal(size=3_000), "trip": [f"t{k}" for k in range(3_000)]})
+    rows = pl.DataFrame(
+        {"delay": rng.normal(0, 10, 3_000), "noise": rng.normal(size=3_000), "trip": [f"t{k}" for k in range(3_000)]}
+    )
     settings = replace(SMALL, trees=30, smoothing=0.0)
     found = train(rows, "delay", ["noise"], ["trip"], settings)
     spread = found.predict(rows).quantiles
@@ -74,7 +81,9 @@ def test_a_category_that_says_nothing_about_others_does_not_leak_the_outcome() -
 
 
 def test_unseen_categories_and_missing_numbers_count_as_average(model: DelayModel) -> None:
-    row = pl.DataFrame({"rain": [None, 1.0], "hour": [10.0, 10.0], "depot": ["new", None]}, schema_overrides={"rain": pl.Float64})
+    row = pl.DataFrame(
+        {"rain": [None, 1.0], "hour": [10.0, 10.0], "depot": ["new", None]}, schema_overrides={"rain": pl.Float64}
+    )
     forecast = model.predict(row)
     assert np.isfinite(forecast.late).all() and np.isfinite(forecast.quantiles).all()
     assert ((forecast.late > 0) & (forecast.late < 1)).all()

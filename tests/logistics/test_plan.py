@@ -68,7 +68,12 @@ def test_the_plan_passes_its_checks_and_its_costs_add_up(inputs: LogisticsInputs
     verdicts = {v.name: v for v in judge_plan(frames(plan), plan.facts, inputs)}
     assert all(v.passed for v in verdicts.values() if v.blocking), verdicts
     assert verdicts["beats_naive"].passed
-    rows = pl.concat([f.select("delivery_id", "expected_cost", "naive_expected_cost", "lower_bound") for f in (plan.routes, plan.dropped)])
+    rows = pl.concat(
+        [
+            f.select("delivery_id", "expected_cost", "naive_expected_cost", "lower_bound")
+            for f in (plan.routes, plan.dropped)
+        ]
+    )
     assert sorted(rows["delivery_id"]) == sorted(inputs.deliveries["delivery_id"])
     acted = float(plan.alerts["action_cost"].sum())
     assert rows["expected_cost"].sum() + acted == pytest.approx(plan.facts["expected_cost"])
@@ -117,7 +122,9 @@ def test_traffic_is_drawn_from_the_quantiles_that_it_states() -> None:
     assert 0.2 < np.corrcoef(score)[0, 1] < 0.4  # legs of a depot share 0.3 of their luck
 
 
-def test_lists_for_drivers_and_a_map_without_any_service(inputs: LogisticsInputs, plan: RoutePlan, tmp_path: Path) -> None:
+def test_lists_for_drivers_and_a_map_without_any_service(
+    inputs: LogisticsInputs, plan: RoutePlan, tmp_path: Path
+) -> None:
     page = write_dispatch(Home.at(tmp_path), DAY, plan.routes, inputs.deliveries, plan.alerts)
     text = page.read_text(encoding="utf-8")
     for vehicle in plan.routes["vehicle_id"].unique():

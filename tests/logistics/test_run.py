@@ -10,7 +10,8 @@ from tests.conftest import Company
 
 def test_every_delivery_of_the_day_is_driven_once_or_dropped(company: Company) -> None:
     routes, dropped = (
-        read_decisions(company.home, DECISIONS[f"logistics.{name}"], company.as_of) for name in ("routes", "dropped_deliveries")
+        read_decisions(company.home, DECISIONS[f"logistics.{name}"], company.as_of)
+        for name in ("routes", "dropped_deliveries")
     )
     wanted = pl.read_parquet(company.home.mart("logistics", "deliveries")).filter(
         pl.col("ready_at").dt.date() == company.as_of
@@ -23,7 +24,9 @@ def test_every_delivery_of_the_day_is_driven_once_or_dropped(company: Company) -
 
 
 def test_the_ledger_accounts_for_routes_and_sourcing(company: Company) -> None:
-    ledger = read_decisions(company.home, DECISIONS["all.ledger"], company.as_of).filter(pl.col("domain") == "logistics")
+    ledger = read_decisions(company.home, DECISIONS["all.ledger"], company.as_of).filter(
+        pl.col("domain") == "logistics"
+    )
     for kind in ("routes", "sourcing"):
         ids = read_decisions(company.home, DECISIONS[f"logistics.{kind}"], company.as_of)["decision_id"]
         assert set(ids) <= set(ledger.filter(pl.col("kind") == kind)["decision_id"])

@@ -58,7 +58,12 @@ def test_a_dual_says_what_one_more_unit_saves() -> None:
 def test_goods_go_through_a_warehouse_whose_bays_are_worth_something() -> None:
     problem = flow(
         [("plant", None, None, 0.0, None), ("near", 0.0, 10.0, 1.0, 2.0), ("far", 0.0, None, 1.0, None)],
-        [("plant", "near", 1.0, None), ("plant", "far", 1.0, None), ("near", "shop", 1.0, None), ("far", "shop", 2.5, None)],
+        [
+            ("plant", "near", 1.0, None),
+            ("plant", "far", 1.0, None),
+            ("near", "shop", 1.0, None),
+            ("far", "shop", 2.5, None),
+        ],
         {"shop": 16.0},
     )
     result = solve(problem, single_source=False)
@@ -100,7 +105,9 @@ def test_flows_balance_keep_limits_and_beat_the_nearest_source(seed: int) -> Non
     split, single = solve(problem, single_source=False), solve(problem)
     assert split.objective <= single.objective + 1e-6 <= naive + 1e-3
     assert split.bound <= split.objective + 1e-9 and single.bound <= single.objective + 1e-9
-    arrived = single.flows.filter(pl.col("to_id").is_in(shops)).group_by("to_id").agg(pl.len(), pl.col("quantity").sum())
+    arrived = (
+        single.flows.filter(pl.col("to_id").is_in(shops)).group_by("to_id").agg(pl.len(), pl.col("quantity").sum())
+    )
     assert (arrived["len"] == 1).all()
     wanted = problem.demand.join(arrived, left_on="site_id", right_on="to_id")
     np.testing.assert_allclose(wanted["quantity"], wanted["quantity_right"], rtol=1e-5)

@@ -117,7 +117,9 @@ def test_great_circles_and_detours_learned_from_trips() -> None:
     km[:10] *= 30  # wrong logs
     learned = Detour.learn(straight, km, km / 0.8)
     assert learned.factor == pytest.approx(1.4, rel=1e-3) and learned.km_per_minute == pytest.approx(0.8, rel=1e-3)
-    assert learned.matrix([52.52, 48.1372], [13.405, 11.5755]).minutes[0, 1] == pytest.approx(1.4 * 504.4 / 0.8, rel=0.01)
+    assert learned.matrix([52.52, 48.1372], [13.405, 11.5755]).minutes[0, 1] == pytest.approx(
+        1.4 * 504.4 / 0.8, rel=0.01
+    )
     assert Detour.learn([1.0], [1.0], [1.0]).rows == 0
 
 

@@ -36,7 +36,15 @@ def day(
     """A problem in the plane: km are straight lines, a km takes a minute; place 0 is the depot unless said otherwise."""
     at = np.array(where, float)
     km = np.hypot(at[:, None, 0] - at[None, :, 0], at[:, None, 1] - at[None, :, 1])
-    usual = {"depot": 0, "quantity": 1.0, "ready": 0.0, "due": 1440.0, "service": 0.0, "late_cost": 1.0, "drop_cost": 1000.0}
+    usual = {
+        "depot": 0,
+        "quantity": 1.0,
+        "ready": 0.0,
+        "due": 1440.0,
+        "service": 0.0,
+        "late_cost": 1.0,
+        "drop_cost": 1000.0,
+    }
     car = {"depot": 0, "capacity": 10.0, "fixed_cost": 0.0, "cost_per_km": 1.0, "cost_per_minute": 0.0,
            "shift_start": 0.0, "shift_end": 1440.0, "max_km": None}  # fmt: skip
     kinds = {"drop_cost": pl.Float64, "late_cost": pl.Float64, "depot": pl.Int64, "quantity": pl.Float64}
@@ -78,11 +86,13 @@ def made(seed: int, stops: int = 5, vehicles: int = 2) -> RoutingProblem:
     ready = rng.integers(0, 200, stops).astype(float)
     return day(
         [
-            {"place": k + 1, "quantity": float(rng.integers(1, 6)), "ready": ready[k], "due": ready[k] + float(rng.integers(60, 200)),
+            {"place": k + 1, "quantity": float(rng.integers(1, 6)), "ready": ready[k],
+             "due": ready[k] + float(rng.integers(60, 200)),
              "service": 5.0, "late_cost": 0.0, "drop_cost": float(rng.integers(60, 300))}
             for k in range(stops)
         ],
-        [{"capacity": 8.0 + 4 * k, "fixed_cost": 20.0 + 15 * k, "cost_per_minute": 0.3, "shift_end": 500.0} for k in range(vehicles)],
+        [{"capacity": 8.0 + 4 * k, "fixed_cost": 20.0 + 15 * k, "cost_per_minute": 0.3, "shift_end": 500.0}
+         for k in range(vehicles)],
         [(50.0, 50.0), *map(tuple, rng.integers(0, 100, (stops, 2)).tolist())],
     )  # fmt: skip
 
@@ -251,7 +261,9 @@ def standing(seed: int = 1, stops: int = 24) -> tuple[RoutingProblem, Routes]:
     rng = np.random.default_rng(seed)
     where = [(50.0, 50.0), *map(tuple, rng.integers(0, 100, (stops + 1, 2)).tolist())]
     problem = day(
-        [{"place": k + 1, "quantity": 2.0} for k in range(stops + 1)], [{"capacity": 12.0, "fixed_cost": 30.0}] * 6, where
+        [{"place": k + 1, "quantity": 2.0} for k in range(stops + 1)],
+        [{"capacity": 12.0, "fixed_cost": 30.0}] * 6,
+        where,
     )
     without = RoutingProblem(problem.stops.head(stops), problem.vehicles, problem.km, problem.minutes)
     return problem, routes_of(without, solve(without, Params(seconds=5.0, iterations=400, bound=False, explain=0)).plan)
@@ -291,7 +303,9 @@ def test_a_lost_vehicle_hands_its_stops_on() -> None:
     lost = sorted(before)[0]
     plan = schedule(problem, before).drop_nulls("vehicle_id")
     name = problem.vehicles["vehicle_id"][lost]
-    now = RoutingProblem(problem.stops, problem.vehicles.filter(pl.col("vehicle_id") != name), problem.km, problem.minutes)
+    now = RoutingProblem(
+        problem.stops, problem.vehicles.filter(pl.col("vehicle_id") != name), problem.km, problem.minutes
+    )
     found = replan(now, routes_of(now, plan), change_price=5.0, params=CALM)
     assert violations(now, found.routes) == []
     assert sorted(s for r in found.routes.values() for s in r) == list(range(now.stops.height))
