@@ -37,7 +37,7 @@ from npq_assets.optimization.lot_sizing import (
 HORIZON = {"day": 14, "week": 10}
 # A plan proven this close to the best is good enough: tomorrow brings news worth more.
 GAP = 0.02
-NODES = 3
+NODES = 1
 # Units due later than tomorrow are planned to be there this many days earlier: machines stop and scrap without notice.
 SAFETY_DAYS = 1
 # Owed units that the plan leaves owed at its end wait about this many days more.

@@ -160,7 +160,7 @@ class _Search:
         if not len(mixture.item):
             return
         self.offer(improve.round_mixture(p, mixture))
-        passes = 12 if params.nodes is not None else 10_000
+        passes = 4 if params.nodes is not None else 10_000
         improve.improve_items(
             p, mixture, self.best, self.left, passes=passes, nodes=params.nodes, found=self.found, target=self.target
         )
@@ -213,8 +213,8 @@ class _Search:
         ends, by_work = time.monotonic() + seconds, self.params.nodes is not None
         improve.fix_and_optimize(
             self.problem, form, self.best, self.left if by_work else lambda: min(self.left(), ends - time.monotonic()),
-            passes=40 if by_work else 10_000, nodes=self.params.nodes, found=self.found, until_feasible=until_feasible,
-            target=self.target,
+            passes=3 if by_work else 10_000, nodes=self.params.nodes, found=self.found, until_feasible=until_feasible,
+            target=self.target, gap=0.25 * self.params.gap if by_work else 1e-4,
         )  # fmt: skip
 
     def _round_support(self, form: pure.PureForm, mixture: decomposition.Mixture) -> None:
