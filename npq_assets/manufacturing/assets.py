@@ -17,6 +17,16 @@ PLAN_TABLE_KEY = dg.AssetKey(["decisions", "manufacturing", "production_plan"])
 SCHEDULE_TABLE_KEY = dg.AssetKey(["decisions", "manufacturing", "job_schedule"])
 LATE_KEY = dg.AssetKey(["decisions", "manufacturing", "late_orders"])
 WORTH_KEY = dg.AssetKey(["decisions", "manufacturing", "capacity_worth"])
+DRIVERS_KEY = dg.AssetKey(["decisions", "manufacturing", "driver_findings"])
+DRIVER_INPUTS = [
+    dg.AssetKey(["marts", domain, model])
+    for domain, model in (
+        ("manufacturing", "production_day"),
+        ("manufacturing", "machines"),
+        ("manufacturing", "sensor_day"),
+        ("common", "products"),
+    )
+]
 INPUTS = [
     dg.AssetKey(["marts", domain, model])
     for domain, model in (
@@ -196,6 +206,35 @@ def manufacturing_decisions(
                 **more,
             },
         )
+
+
+@dg.asset(
+    key=DRIVERS_KEY,
+    deps=DRIVER_INPUTS,
+    partitions_def=AS_OF,
+    group_name="manufacturing_decisions",
+    kinds={"python", "statsmodels", "lightgbm", "parquet"},
+    owners=OWNERS,
+    retry_policy=RETRY,
+    description=DECISIONS["manufacturing.driver_findings"].description + " Judged once a week, as of its Monday.",
+)
+def driver_findings(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+    """Finds what moves output, scrap and energy, or reads the findings of the same log."""
+    from npq_assets.manufacturing.output import findings_of
+
+    day = as_of_of(context)
+    found, stored = findings_of(home.home, day)
+    place = write_decisions(home.home, DECISIONS["manufacturing.driver_findings"], day, found.findings)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found.findings.height,
+            "conclusive": int(found.findings["conclusive"].sum()),
+            "in words": dg.MetadataValue.md("\n".join(f"* {line}" for line in found.summary["sentence"])),
+            "read from store": stored,
+            "file": dg.MetadataValue.path(str(place)),
+            "preview": preview(found.findings.select("target", "factor", "effect", "low", "high", "vif", "sentence")),
+        }
+    )
 
 
 def _spec(name: str, asset: dg.AssetKey, words: str, blocking: bool = True) -> dg.AssetCheckSpec:

@@ -12,12 +12,14 @@ from typing import Any
 
 import polars as pl
 
-from npq_assets.evaluation.ledger import ledger_rows
+from npq_assets.evaluation.ledger import decision_id, ledger_rows
+from npq_assets.manufacturing.drivers import DriverFindings, driver_rows, find_drivers
 from npq_assets.manufacturing.inputs import plan_folder
 from npq_assets.manufacturing.plan import ProductionPlan
 from npq_assets.manufacturing.schedule import JobSchedule, as_previous, dispatch_list
 from npq_assets.settings import Home
-from npq_assets.storage import write_csv_for_people, write_json, write_parquet
+from npq_assets.storage import fingerprint, write_csv_for_people, write_json, write_parquet
+from npq_assets.version import code_version
 
 _FRAMES = ("lots", "accounts", "naive_lots", "stock", "late", "worth", "load")
 
@@ -112,3 +114,47 @@ def accounts_of(home: Home, as_of: date) -> list[pl.DataFrame]:
     if schedule is not None and schedule.accounts.height:
         found.append(ledger_rows("manufacturing", "job_schedule", schedule.accounts, schedule.facts))
     return found
+
+
+def _drivers_folder(home: Home, monday: date) -> Path:
+    return home.root / "plans" / "manufacturing" / "drivers" / f"week={monday.isoformat()}"
+
+
+def findings_of(home: Home, as_of: date) -> tuple[DriverFindings, bool]:
+    """What moves output, scrap and energy as of the Monday of a day's week, and whether that was read from the store."""
+    monday = as_of - timedelta(days=as_of.weekday())
+    production = pl.read_parquet(home.mart("manufacturing", "production_day")).filter(pl.col("produced_on") < monday)
+    sensors = pl.read_parquet(home.mart("manufacturing", "sensor_day")).filter(pl.col("measured_on") < monday)
+    machines = pl.read_parquet(home.mart("manufacturing", "machines"))
+    products = pl.read_parquet(home.mart("common", "products"))
+    rows, factors = driver_rows(production, machines, products, sensors, monday)
+    wanted = fingerprint(rows, code_version())
+    folder = _drivers_folder(home, monday)
+    facts = read_facts(folder / "drivers.json")
+    stored = facts is not None and facts["inputs"] == wanted
+    if not stored:
+        found = find_drivers(rows, factors)
+        write_parquet(found.findings, folder / "findings.parquet")
+        write_parquet(found.summary, folder / "summary.parquet")
+        write_json({"inputs": wanted}, folder / "drivers.json")
+    found = load_findings(home, as_of)
+    assert found is not None
+    ids = [
+        decision_id(as_of, "manufacturing", "driver_findings", (target, factor), wanted)
+        for target, factor in found.findings.select("target", "factor").iter_rows()
+    ]
+    stamped = found.findings.with_columns(
+        pl.Series("decision_id", ids, dtype=pl.String),
+        pl.lit(as_of).alias("as_of"),
+        pl.lit(wanted).alias("input_snapshot"),
+    )
+    return DriverFindings(stamped, found.summary), stored
+
+
+def load_findings(home: Home, as_of: date) -> DriverFindings | None:
+    """The stored findings of a day's week; None if there are none."""
+    folder = _drivers_folder(home, as_of - timedelta(days=as_of.weekday()))
+    if not (folder / "drivers.json").exists():
+        return None
+    frames = (pl.read_parquet(folder / f"{name}.parquet", hive_partitioning=False) for name in ("findings", "summary"))
+    return DriverFindings(*frames)
