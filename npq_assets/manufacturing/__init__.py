@@ -17,10 +17,11 @@ def system_assets() -> list[Any]:
         driver_findings,
         job_schedule_plan,
         manufacturing_decisions,
+        production_forecast,
         production_plan,
     )
 
-    return [production_plan, job_schedule_plan, manufacturing_decisions, driver_findings]
+    return [production_plan, job_schedule_plan, manufacturing_decisions, driver_findings, production_forecast]
 
 
 def system_checks() -> list[dg.AssetChecksDefinition]:

@@ -18,6 +18,7 @@ SCHEDULE_TABLE_KEY = dg.AssetKey(["decisions", "manufacturing", "job_schedule"])
 LATE_KEY = dg.AssetKey(["decisions", "manufacturing", "late_orders"])
 WORTH_KEY = dg.AssetKey(["decisions", "manufacturing", "capacity_worth"])
 DRIVERS_KEY = dg.AssetKey(["decisions", "manufacturing", "driver_findings"])
+FORECAST_KEY = dg.AssetKey(["forecast", "manufacturing", "production_forecast"])
 DRIVER_INPUTS = [
     dg.AssetKey(["marts", domain, model])
     for domain, model in (
@@ -233,6 +234,35 @@ def driver_findings(context: dg.AssetExecutionContext, home: HomeResource) -> dg
             "read from store": stored,
             "file": dg.MetadataValue.path(str(place)),
             "preview": preview(found.findings.select("target", "factor", "effect", "low", "high", "vif", "sentence")),
+        }
+    )
+
+
+@dg.asset(
+    key=FORECAST_KEY,
+    deps=[dg.AssetKey(["marts", "manufacturing", model]) for model in ("customer_orders", "routings", "machines")],
+    partitions_def=AS_OF,
+    group_name="manufacturing_forecast",
+    kinds={"python", "lightgbm", "parquet"},
+    owners=OWNERS,
+    retry_policy=RETRY,
+    description="Units due by product, line and week of the coming quarter, from history and orders in hand, with the back-test "
+    "in which orders in hand earned their place or did not. Made once a week, as of its Monday.",
+)
+def production_forecast(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+    """Forecasts as of the Monday of the partition's day, or reads the forecast of the same orders."""
+    from npq_assets.manufacturing.output import forecast_of
+
+    found, stored = forecast_of(home.home, as_of_of(context))
+    facts = found.facts
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found.weeks.height,
+            "skipped": facts["skipped"],
+            "orders in hand": facts["sentence"] or "not tried",
+            "read from store": stored,
+            "back-test": preview(found.backtest.by_step) if found.backtest else "none",
+            "lines": preview(found.lines),
         }
     )
 

@@ -93,9 +93,9 @@ SUMMARY = {
 }  # fmt: skip
 
 TARGETS = (
-    Target("output", "output", "Output for the time used", "points (percent of what standard times allow)"),
-    Target("scrap", "scrap", "Scrap", "points (percent of the units started)"),
-    Target("energy", "energy", "Energy per good unit", "points (percent of the product's usual energy)"),
+    Target("output", "output", "Output in percent of what standard times allow", "points"),
+    Target("scrap", "scrap", "Scrap in percent of the units started", "points"),
+    Target("energy", "energy", "Energy per good unit in percent of the product's usual", "points"),
 )
 
 
@@ -140,7 +140,7 @@ def driver_rows(
             (started / started.median().over("product_id", "operation")).log(2.0).alias("lot"),
             (pl.col("setups") > 0).cast(pl.Float64).alias("set_up"),
             (pl.col("down_minutes").sum().over("machine_id", "produced_on") / 60.0).alias("standing"),
-            ((pl.col("produced_on") - pl.col("installed_on")).dt.total_days() / 365.25).alias("age"),
+            ((pl.lit(before) - pl.col("installed_on")).dt.total_days() / 365.25).alias("age"),
             ((pl.col("produced_on") - since).dt.total_days() / 30.0).alias("month"),
             pl.col("family").fill_null("").alias("family"),
         )

@@ -14,6 +14,7 @@ import polars as pl
 
 from npq_assets.evaluation.ledger import decision_id, ledger_rows
 from npq_assets.manufacturing.drivers import DriverFindings, driver_rows, find_drivers
+from npq_assets.manufacturing.forecast import Backtest, ProductionForecast, forecast_production
 from npq_assets.manufacturing.inputs import plan_folder
 from npq_assets.manufacturing.plan import ProductionPlan
 from npq_assets.manufacturing.schedule import JobSchedule, as_previous, dispatch_list
@@ -158,3 +159,53 @@ def load_findings(home: Home, as_of: date) -> DriverFindings | None:
         return None
     frames = (pl.read_parquet(folder / f"{name}.parquet", hive_partitioning=False) for name in ("findings", "summary"))
     return DriverFindings(*frames)
+
+
+def _forecast_folder(home: Home, as_of: date) -> Path:
+    monday = as_of - timedelta(days=as_of.weekday())
+    return home.root / "forecasts" / "manufacturing" / f"week={monday.isoformat()}"
+
+
+def forecast_of(home: Home, as_of: date) -> tuple[ProductionForecast, bool]:
+    """The production forecast as of the Monday of a day's week, and whether it was read from the store."""
+    monday = as_of - timedelta(days=as_of.weekday())
+    orders = (
+        pl.read_parquet(home.mart("manufacturing", "customer_orders"))
+        .filter(pl.col("ordered_on") < monday)
+        .select("order_id", "product_id", "quantity", "ordered_on", "due_on")
+        .sort("order_id")
+    )
+    lines = (
+        pl.read_parquet(home.mart("manufacturing", "routings"))
+        .join(pl.read_parquet(home.mart("manufacturing", "machines")).select("machine_id", "line"), on="machine_id")
+        .sort("product_id", "operation", "machine_id")
+        .unique("product_id", keep="first", maintain_order=True)
+        .select("product_id", "line")
+    )
+    wanted = fingerprint(orders, lines, code_version())
+    folder = _forecast_folder(home, as_of)
+    facts = read_facts(folder / "forecast.json")
+    if facts is not None and facts["inputs"] == wanted:
+        stored = load_forecast(home, as_of)
+        assert stored is not None
+        return stored, True
+    found = forecast_production(orders, dict(lines.iter_rows()), monday)
+    write_parquet(found.weeks, folder / "weeks.parquet")
+    write_parquet(found.lines, folder / "lines.parquet")
+    if found.backtest is not None:
+        write_parquet(found.backtest.rows, folder / "backtest.parquet")
+    write_json({"inputs": wanted, **found.facts}, folder / "forecast.json")
+    return found, False
+
+
+def load_forecast(home: Home, as_of: date) -> ProductionForecast | None:
+    """The stored production forecast of a day's week; None if there is none."""
+    folder = _forecast_folder(home, as_of)
+    facts = read_facts(folder / "forecast.json")
+    if facts is None:
+        return None
+    weeks, lines = (pl.read_parquet(folder / f"{name}.parquet", hive_partitioning=False) for name in ("weeks", "lines"))
+    backtest = (
+        Backtest.of(pl.read_parquet(folder / "backtest.parquet", hive_partitioning=False)) if "earned" in facts else None
+    )
+    return ProductionForecast(weeks, lines, backtest, facts["skipped"])
