@@ -126,7 +126,9 @@ def driver_rows(
     )
     started = pl.col("good_quantity") + pl.col("scrap_quantity")
     slow = runs.group_by("product_id", "operation").agg((pl.col("standard_minutes") / started).min().alias("slow"))
-    longest = slow.sort("product_id", "slow", "operation", descending=[False, True, False]).unique("product_id", keep="first")
+    longest = slow.sort("product_id", "slow", "operation", descending=[False, True, False]).unique(
+        "product_id", keep="first"
+    )
     runs = runs.join(longest, on=["product_id", "operation"], how="semi")
     per_unit = pl.col("energy_kwh") / pl.col("good_quantity")
     rows = (
@@ -284,7 +286,14 @@ def _one_target(
         # What does not hold on later days is no conclusion, however small its p-value on the days it was found on.
         found = [(*row[:8], False, f"{row[9]}" if not row[8] else f"No conclusion: {row[9]} It does not hold on later days.")
                  for row in found]  # fmt: skip
-    return found, (target.name, len(y), r2_line, r2_trees, carried, _summary(target, len(y), r2_line, r2_trees, told, carried))
+    return found, (
+        target.name,
+        len(y),
+        r2_line,
+        r2_trees,
+        carried,
+        _summary(target, len(y), r2_line, r2_trees, told, carried),
+    )
 
 
 def _independent(columns: Sequence[_Column]) -> tuple[list[_Column], list[_Column]]:
@@ -469,4 +478,4 @@ def _summary(
     return head + judged + words + bent
 
 
-__all__ = ["DriverFindings", "Factor", "TARGETS", "Target", "driver_rows", "find_drivers"]
+__all__ = ["TARGETS", "DriverFindings", "Factor", "Target", "driver_rows", "find_drivers"]

@@ -1,9 +1,9 @@
 """What the plant will have to make in the coming weeks and months, by product and line: y = f(history, orders in hand) + e.
 
-The forecasting engine tells demand by week from history alone. Orders in hand for a week h ahead replace the share of it that is usually
-in hand by then, and the engine's forecast stands for the rest (Bornhuetter & Ferguson, The actuary and IBNR, 1972):
-y = o_h + (1 - c_h) f(x). Whether that is worth anything is not believed but tried on past Mondays; where it does not lose less, for sure,
-orders in hand are left out. Which plan follows does not belong here.
+The forecasting engine tells demand by week from history alone. Orders in hand for a week h ahead replace the share of it that
+is usually in hand by then, and the engine's forecast stands for the rest (Bornhuetter & Ferguson, The actuary and IBNR, 1972):
+y = o_h + (1 - c_h) f(x). Whether that is worth anything is not believed but tried on past Mondays; where it does not lose less,
+for sure, orders in hand are left out. Which plan follows does not belong here.
 """
 
 from __future__ import annotations
@@ -135,7 +135,11 @@ def forecast_production(orders: pl.DataFrame, line_of: dict[str, str], monday: d
     products = products.with_columns(pl.col("product_id").replace_strict(line_of, return_dtype=pl.String).alias("line"))
     lines = products.group_by("line", "week_start").agg(pl.col("in_hand").sum(), pl.col("mean").sum())
     own = ahead.filter(pl.col("unique_id").str.starts_with("l:")).select(
-        pl.col("unique_id").str.strip_prefix("l:").alias("line"), "week_start", pl.col("mean").alias("own"), "q0.1", "q0.9"
+        pl.col("unique_id").str.strip_prefix("l:").alias("line"),
+        "week_start",
+        pl.col("mean").alias("own"),
+        "q0.1",
+        "q0.9",
     )
     # The line's interval stands around the sum of its products, as wide as what is not in hand yet leaves open.
     open_share = pl.when(pl.lit(earned)).then((1.0 - pl.col("in_hand") / pl.col("mean")).clip(0.0, 1.0)).otherwise(1.0)

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from npq_assets.errors import NpqError
 from npq_assets.evaluation.ledger import decision_id, ledger_rows
 from npq_assets.manufacturing.drivers import DriverFindings, driver_rows, find_drivers
 from npq_assets.manufacturing.forecast import Backtest, ProductionForecast, forecast_production
@@ -55,6 +56,18 @@ def load_plan(home: Home, as_of: date, inputs_hash: str | None = None) -> Produc
         return None
     frames = {name: pl.read_parquet(folder / f"{name}.parquet", hive_partitioning=False) for name in _FRAMES}
     return ProductionPlan(**frames, facts=facts)
+
+
+def latest_planned(home: Home) -> date:
+    """The latest day with a production plan.
+
+    Raises:
+        NpqError: There is none.
+    """
+    places = sorted((home.root / "plans" / "manufacturing").glob("as_of=*/plan.json"))
+    if not places:
+        raise NpqError(f"{home.root}: no production plan was made yet; npq run makes it")
+    return date.fromisoformat(places[-1].parent.name.removeprefix("as_of="))
 
 
 def read_facts(place: Path) -> dict[str, Any] | None:
@@ -206,6 +219,8 @@ def load_forecast(home: Home, as_of: date) -> ProductionForecast | None:
         return None
     weeks, lines = (pl.read_parquet(folder / f"{name}.parquet", hive_partitioning=False) for name in ("weeks", "lines"))
     backtest = (
-        Backtest.of(pl.read_parquet(folder / "backtest.parquet", hive_partitioning=False)) if "earned" in facts else None
+        Backtest.of(pl.read_parquet(folder / "backtest.parquet", hive_partitioning=False))
+        if "earned" in facts
+        else None
     )
     return ProductionForecast(weeks, lines, backtest, facts["skipped"])

@@ -6,7 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from npq_assets.manufacturing.drivers import MOST_VIF, TARGETS, Factor, Target, _least_squares, driver_rows, find_drivers
+from npq_assets.manufacturing.drivers import (
+    MOST_VIF,
+    TARGETS,
+    Factor,
+    Target,
+    _least_squares,
+    driver_rows,
+    find_drivers,
+)
 
 SCRAP = Target("scrap", "scrap", "Scrap", "points")
 FACTORS = [Factor("shift", "shift"), Factor("heat", "a degree more"), Factor("luck", "one more of nothing")]

@@ -21,9 +21,7 @@ def orders(notice: tuple[int, int], seed: int = 0, weeks: int = 40) -> pl.DataFr
             for day in (1, 4):
                 due = MONDAY + timedelta(weeks=w, days=day)
                 ordered = due - timedelta(days=int(rng.integers(*notice)))
-                rows.append(
-                    (f"{product}-{due}", product, float(np.ceil(rng.lognormal(3.5, 0.8))), ordered, due)
-                )
+                rows.append((f"{product}-{due}", product, float(np.ceil(rng.lognormal(3.5, 0.8))), ordered, due))
     return pl.DataFrame(rows, schema=["order_id", "product_id", "quantity", "ordered_on", "due_on"], orient="row")
 
 
