@@ -147,9 +147,9 @@ def findings_of(home: Home, as_of: date) -> tuple[DriverFindings, bool]:
     facts = read_facts(folder / "drivers.json")
     stored = facts is not None and facts["inputs"] == wanted
     if not stored:
-        found = find_drivers(rows, factors)
-        write_parquet(found.findings, folder / "findings.parquet")
-        write_parquet(found.summary, folder / "summary.parquet")
+        new = find_drivers(rows, factors)
+        write_parquet(new.findings, folder / "findings.parquet")
+        write_parquet(new.summary, folder / "summary.parquet")
         write_json({"inputs": wanted}, folder / "drivers.json")
     found = load_findings(home, as_of)
     assert found is not None
