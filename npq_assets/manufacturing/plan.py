@@ -53,8 +53,8 @@ TOLERATED_STRAIN = 0.03
 SOLVED_EVERY = 5
 QUICK_SECONDS = 30.0
 # For so many late orders of a cell, those that cost most, the plan is solved again with them in time, this long each.
-FORCED_ORDERS = 3
-FORCED_SECONDS = 10.0
+FORCED_ORDERS = 2
+FORCED_SECONDS = 4.0
 # Periods whose lots count as changed when a new plan moves them.
 FIRM_PERIODS = 2
 
