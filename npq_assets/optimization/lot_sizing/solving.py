@@ -70,12 +70,13 @@ def solve(problem: LotSizingProblem, params: Params | None = None, start: Produc
     worth = state.get("worth")
     result = result_of(
         problem, plan, bound, gap=params.gap, solver=str(state.get("solver", "rule")), seconds=0.0,
-        duals=_worth_frame(problem, plan, worth), **more,
+        duals=worth_frame(problem, plan, worth), **more,
     )  # fmt: skip
     return replace(result, seconds=time.monotonic() - started)
 
 
-def _worth_frame(problem: LotSizingProblem, plan: Production, worth: tuple[Array, str] | None) -> pl.DataFrame:
+def worth_frame(problem: LotSizingProblem, plan: Production, worth: tuple[Array, str] | None) -> pl.DataFrame:
+    """The columns of `WORTH` from the price of a minute by machine and period (M, T), and where it comes from."""
     if worth is None:
         return pl.DataFrame(schema=WORTH)
     f = flow(problem, plan)
