@@ -214,9 +214,9 @@ def plan(
         s.t. sum_i x[i,t] <= crew,  sum_t x[i,t] <= 1,  x >= 0,
 
     where l[h] is the cost of a failure if no later look can prevent it (h <= lead), else what it costs if a later look sees
-    the share `caught` of them. The constraints are those of a transport problem (totally unimodular): the linear program has whole-numbered
-    vertices, and its value is its own proven bound. Solved with CVXPY and HiGHS' simplex. After Barlow and Hunter (1960), with a
-    predicted hazard instead of one of age.
+    the share `caught` of them. The constraints are those of a transport problem (totally unimodular): the linear program
+    has whole-numbered vertices, and its value is its own proven bound. Solved with CVXPY and HiGHS' simplex. After Barlow
+    and Hunter (1960), with a predicted hazard instead of one of age.
 
     Args:
         risk: machine, component, p1 … p7, one row a component, as of the same day.
