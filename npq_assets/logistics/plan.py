@@ -79,7 +79,6 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
     problem = inputs.problem()
     grid = hours_of_day(inputs)
     by_level = traffic.quantiles(grid).mean(axis=0)
-    mean_factor = traffic.mean(grid)
     # The careful planner plans with the time that legs took on average, and does not know what the day will bring.
     usual = float(inputs.legs["ratio"].mean()) if inputs.legs.height else 1.1  # type: ignore[arg-type]
     naive_problem = with_minutes(problem, inputs.minutes * usual)
@@ -101,7 +100,7 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         start = routes
         tried.append((quantile, factor, routes, slowed, _expected(inputs, traffic, slowed, routes)))
     quantile, factor, routes, slowed, outcome = min(tried, key=lambda t: (round(t[4].total, 6), t[0]))
-    bound = min(lower_bound(problem, inputs.minutes * float(mean_factor.min())), outcome.total)
+    bound = min(lower_bound(problem, inputs.minutes * _least_factor(inputs, traffic)), outcome.total)
     words = explanations(slowed, routes, Params(iterations=_iterations(inputs), seed=inputs.settings.seed, explain=3))
     alerts, after = _alerts(inputs, slowed, routes, outcome, words)
     sourcing, worth, flow_facts = _sourcing(inputs)
@@ -158,6 +157,14 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         words["message"].to_list(),
         facts,
     )
+
+
+def _least_factor(inputs: LogisticsInputs, traffic: Traffic) -> float:
+    """The least mean factor of any leg, which the bound drives with: over all hours, and lengths from short to long."""
+    grid = hours_of_day(inputs, tuple(range(24)))
+    known = inputs.minutes[np.isfinite(inputs.minutes) & (inputs.minutes > 0)]
+    lengths = np.unique(np.quantile(known, np.linspace(0, 1, 9))) if known.size else np.array([20.0])
+    return float(min(traffic.mean(grid.with_columns(pl.lit(float(usual)).alias("usual"))).min() for usual in lengths))
 
 
 def _iterations(inputs: LogisticsInputs) -> int:

@@ -1,0 +1,1 @@
+"""Equipment health and quality: remaining life, failures, defects, control charts (no Dagster)."""

@@ -1,0 +1,113 @@
+"""The learners that the models of equipment and quality share: deterministic trees on tables, judged by groups.
+
+What is predicted from what does not belong here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+class Learner(Protocol):
+    """Fits a table and predicts another."""
+
+    def __call__(self, x: Array, y: Array, new: Array, weight: Array | None = None) -> Array:
+        """Prediction for `new` after learning y from x."""
+
+
+def lightgbm() -> Any:
+    """LightGBM, imported when needed; idle threads sleep, else a busy machine spends its time waiting for them."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import lightgbm as lgb
+
+    return lgb
+
+
+def boosted(
+    objective: str, *, trees: int, leaves: int = 31, rate: float = 0.05, least: int = 20, columns: float = 0.5,
+    seeds: int = 1, classes: int = 1, **more: Any,
+) -> Learner:  # fmt: skip
+    """Gradient-boosted trees (LightGBM), averaged over seeds; predicts values, or probabilities for classifiers."""
+
+    def learn(x: Array, y: Array, new: Array, weight: Array | None = None) -> Array:
+        lgb = lightgbm()
+        total: Any = 0.0
+        for seed in range(seeds):
+            parameters = {
+                "objective": objective, "num_leaves": leaves, "learning_rate": rate, "min_data_in_leaf": least,
+                "feature_fraction": columns, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 1.0, "seed": seed,
+                "deterministic": True, "force_row_wise": True, "verbosity": -1, "num_threads": 1, **more,
+            }  # fmt: skip
+            if classes > 1:
+                parameters["num_class"] = classes
+            data = lgb.Dataset(x, y, weight=weight, params={"verbosity": -1})
+            total = total + np.asarray(lgb.train(parameters, data, num_boost_round=trees).predict(new, num_threads=1))
+        return np.asarray(total / seeds, float)
+
+    return learn
+
+
+def random_trees(kind: str, *, trees: int = 300, least: int = 3, columns: float = 0.4) -> Learner:
+    """Extremely randomized trees (Geurts et al. 2006); `kind` is regression, binary or classes."""
+
+    def learn(x: Array, y: Array, new: Array, weight: Array | None = None) -> Array:
+        from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+
+        words: dict[str, Any] = {
+            "n_estimators": trees, "min_samples_leaf": least, "max_features": columns, "random_state": 0, "n_jobs": 1,
+        }  # fmt: skip
+        fill = np.nanmedian(x, axis=0)
+        fill = np.where(np.isfinite(fill), fill, 0.0)
+        x, new = np.where(np.isfinite(x), x, fill), np.where(np.isfinite(new), new, fill)
+        if kind == "regression":
+            return np.asarray(ExtraTreesRegressor(**words).fit(x, y, sample_weight=weight).predict(new), float)
+        probability = ExtraTreesClassifier(**words).fit(x, y, sample_weight=weight).predict_proba(new)
+        return np.asarray(probability[:, 1] if kind == "binary" else probability, float)
+
+    return learn
+
+
+def averaged(*learners: Learner) -> Learner:
+    """The mean of several learners."""
+
+    def learn(x: Array, y: Array, new: Array, weight: Array | None = None) -> Array:
+        return np.asarray(np.mean([one(x, y, new, weight) for one in learners], axis=0), float)
+
+    return learn
+
+
+def folds(groups: NDArray[Any], count: int, seed: int = 0) -> Iterator[tuple[Index, Index]]:
+    """Rows to learn from and rows to judge on; no group is in both."""
+    names = np.unique(groups)
+    fold_of = dict(
+        zip(names.tolist(), (np.random.default_rng(seed).permutation(len(names)) % count).tolist(), strict=True)
+    )
+    fold = np.array([fold_of[g] for g in groups.tolist()])
+    for k in range(count):
+        yield np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+
+
+def cross_validated(learner: Learner, x: Array, y: Array, groups: NDArray[Any], count: int = 5) -> Array:
+    """Every row predicted by a model that has not seen its group."""
+    predicted: Array | None = None
+    for learn, judge in folds(groups, count):
+        part = learner(x[learn], y[learn], x[judge])
+        if predicted is None:
+            predicted = np.zeros((len(y), *part.shape[1:]))
+        predicted[judge] = part
+    assert predicted is not None
+    return predicted
+
+
+def cheapest(candidates: dict[str, Learner], loss: Callable[[Learner], float]) -> tuple[str, dict[str, float]]:
+    """The candidate of least loss, and all losses."""
+    losses = {name: loss(learner) for name, learner in candidates.items()}
+    return min(losses, key=lambda name: (losses[name], name)), losses
