@@ -39,7 +39,7 @@ class Best:
     def offer(self, problem: LotSizingProblem, production: Production) -> bool:
         """Takes the plan if it is better."""
         value, broken = penalized(problem, production)
-        cheaper = value < self.value - 1e-9 * max(1.0, abs(self.value))
+        cheaper = value < self.value - (1e-9 * max(1.0, abs(self.value)) if np.isfinite(self.value) else 0.0)
         if (self.broken and not broken) or (broken == self.broken and cheaper):
             self.production, self.value, self.broken = production, value, broken
             return True
