@@ -44,7 +44,9 @@ def command(home: Path, as_of: date) -> list[str]:
 
 def decisions(home: Path) -> dict[str, bytes]:
     """Content of every decision file."""
-    return {str(p.relative_to(home)): p.read_bytes() for p in sorted((home / "decisions").rglob("as_of=*/*"))}
+    return {
+        str(p.relative_to(home)): p.read_bytes() for p in sorted((home / "decisions").rglob("as_of=*/*")) if p.is_file()
+    }
 
 
 def undisturbed(home: Path, as_of: date) -> tuple[dict[str, bytes], float]:

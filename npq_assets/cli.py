@@ -165,6 +165,34 @@ def explain(decision_id: str, home: HomeOption = None) -> None:
     _say(explain_decision(Home.at(home), decision_id))
 
 
+@app.command("move-order")
+def move_order(
+    order_id: str,
+    due: Annotated[str, typer.Option(help="The due date asked for, YYYY-MM-DD.")],
+    as_of: Annotated[str | None, typer.Option(help="Decision day, YYYY-MM-DD; else the latest planned.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """What changes in the production plan if an order is due on another day; nothing is written."""
+    from npq_assets.manufacturing.output import latest_planned, load_plan
+    from npq_assets.manufacturing.what_if import move_order as moved
+
+    at = Home.at(home)
+    day = _day(as_of) or latest_planned(at)
+    plan = load_plan(at, day)
+    if plan is None:
+        raise NpqError(f"there is no production plan as of {day}; npq run makes it")
+    from npq_assets.manufacturing.inputs import read_inputs
+
+    wanted = _day(due)
+    assert wanted is not None
+    answer = moved(read_inputs(at, day), plan, order_id, wanted)
+    _say(answer.sentence)
+    for lot in answer.lots.iter_rows(named=True):
+        _say(
+            f"  {lot['period_start']} {lot['machine_id']} {lot['product_id']}: {lot['before']:,.0f} -> {lot['after']:,.0f}"
+        )
+
+
 @app.command()
 def forget(customer_id: str, home: HomeOption = None) -> None:
     """Removes every trace of a customer, from landing files to decisions, and proves it by searching what is left."""

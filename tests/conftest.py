@@ -1,5 +1,6 @@
 """A small company decided once, shared by the tests of the whole graph."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from npq_assets.settings import Home
@@ -30,10 +32,17 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Company:
     from npq_assets.company.landing import write_sample
     from npq_assets.deciding import Decider
 
-    home = Home.at(tmp_path_factory.mktemp("company") / "home")
-    summary = write_sample(home.landing, scale=0.1, days=200, seed=5)
-    Decider(home).decide(summary.as_of)
-    return Company(home, summary.as_of)
+    # Test processes share one company: the first to come makes it.
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    home, ready = Home.at(shared / "company" / "home"), shared / "company" / "as_of"
+    with FileLock(shared / "company.lock"):
+        if not ready.exists():
+            summary = write_sample(home.landing, scale=0.1, days=200, seed=5)
+            Decider(home).decide(summary.as_of)
+            ready.write_text(summary.as_of.isoformat())
+    return Company(home, date.fromisoformat(ready.read_text()))
 
 
 @pytest.fixture

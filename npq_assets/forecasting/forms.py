@@ -57,7 +57,7 @@ class Boosting:
     """
 
     trees: int = 400
-    learning_rate: float = 0.06
+    learning_rate: float = 0.11
     leaves: int = 15
     min_leaf: int = 200
 
@@ -130,7 +130,7 @@ def boost(
             "verbosity": -1,
             "boost_from_average": False,
         }
-        stop = [lgb.early_stopping(25, verbose=False)] if judged is not None else None
+        stop = [lgb.early_stopping(15, verbose=False)] if judged is not None else None
         most = trees[form] if trees else how.trees
         model = lgb.train(parameters, data, most, valid_sets=[judged] if judged is not None else None, callbacks=stop)
         rounds[form] = max(20, int(model.best_iteration or most)) if judged is not None else most

@@ -13,9 +13,15 @@ import dagster as dg
 
 def system_assets() -> list[Any]:
     """The system's own assets behind its marts."""
-    from npq_assets.manufacturing.assets import job_schedule_plan, manufacturing_decisions, production_plan
+    from npq_assets.manufacturing.assets import (
+        driver_findings,
+        job_schedule_plan,
+        manufacturing_decisions,
+        production_forecast,
+        production_plan,
+    )
 
-    return [production_plan, job_schedule_plan, manufacturing_decisions]
+    return [production_plan, job_schedule_plan, manufacturing_decisions, driver_findings, production_forecast]
 
 
 def system_checks() -> list[dg.AssetChecksDefinition]:
@@ -27,6 +33,6 @@ def system_checks() -> list[dg.AssetChecksDefinition]:
 
 def system_decisions() -> list[dg.AssetKey]:
     """Keys of its decision tables, which the ledger accounts for."""
-    from npq_assets.manufacturing.assets import LATE_KEY, PLAN_TABLE_KEY, SCHEDULE_TABLE_KEY, WORTH_KEY
+    from npq_assets.manufacturing.assets import DRIVERS_KEY, LATE_KEY, PLAN_TABLE_KEY, SCHEDULE_TABLE_KEY, WORTH_KEY
 
-    return [PLAN_TABLE_KEY, SCHEDULE_TABLE_KEY, LATE_KEY, WORTH_KEY]
+    return [PLAN_TABLE_KEY, SCHEDULE_TABLE_KEY, LATE_KEY, WORTH_KEY, DRIVERS_KEY]

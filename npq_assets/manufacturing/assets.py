@@ -17,6 +17,17 @@ PLAN_TABLE_KEY = dg.AssetKey(["decisions", "manufacturing", "production_plan"])
 SCHEDULE_TABLE_KEY = dg.AssetKey(["decisions", "manufacturing", "job_schedule"])
 LATE_KEY = dg.AssetKey(["decisions", "manufacturing", "late_orders"])
 WORTH_KEY = dg.AssetKey(["decisions", "manufacturing", "capacity_worth"])
+DRIVERS_KEY = dg.AssetKey(["decisions", "manufacturing", "driver_findings"])
+FORECAST_KEY = dg.AssetKey(["forecast", "manufacturing", "production_forecast"])
+DRIVER_INPUTS = [
+    dg.AssetKey(["marts", domain, model])
+    for domain, model in (
+        ("manufacturing", "production_day"),
+        ("manufacturing", "machines"),
+        ("manufacturing", "sensor_day"),
+        ("common", "products"),
+    )
+]
 INPUTS = [
     dg.AssetKey(["marts", domain, model])
     for domain, model in (
@@ -196,6 +207,64 @@ def manufacturing_decisions(
                 **more,
             },
         )
+
+
+@dg.asset(
+    key=DRIVERS_KEY,
+    deps=DRIVER_INPUTS,
+    partitions_def=AS_OF,
+    group_name="manufacturing_decisions",
+    kinds={"python", "statsmodels", "lightgbm", "parquet"},
+    owners=OWNERS,
+    retry_policy=RETRY,
+    description=DECISIONS["manufacturing.driver_findings"].description + " Judged once a week, as of its Monday.",
+)
+def driver_findings(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+    """Finds what moves output, scrap and energy, or reads the findings of the same log."""
+    from npq_assets.manufacturing.output import findings_of
+
+    day = as_of_of(context)
+    found, stored = findings_of(home.home, day)
+    place = write_decisions(home.home, DECISIONS["manufacturing.driver_findings"], day, found.findings)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found.findings.height,
+            "conclusive": int(found.findings["conclusive"].sum()),
+            "in words": dg.MetadataValue.md("\n".join(f"* {line}" for line in found.summary["sentence"])),
+            "read from store": stored,
+            "file": dg.MetadataValue.path(str(place)),
+            "preview": preview(found.findings.select("target", "factor", "effect", "low", "high", "vif", "sentence")),
+        }
+    )
+
+
+@dg.asset(
+    key=FORECAST_KEY,
+    deps=[dg.AssetKey(["marts", "manufacturing", model]) for model in ("customer_orders", "routings", "machines")],
+    partitions_def=AS_OF,
+    group_name="manufacturing_forecast",
+    kinds={"python", "lightgbm", "parquet"},
+    owners=OWNERS,
+    retry_policy=RETRY,
+    description="Units due by product, line and week of the coming quarter, from history and orders in hand, with the back-test "
+    "in which orders in hand earned their place or did not. Made once a week, as of its Monday.",
+)
+def production_forecast(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+    """Forecasts as of the Monday of the partition's day, or reads the forecast of the same orders."""
+    from npq_assets.manufacturing.output import forecast_of
+
+    found, stored = forecast_of(home.home, as_of_of(context))
+    facts = found.facts
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found.weeks.height,
+            "skipped": facts["skipped"],
+            "orders in hand": facts["sentence"] or "not tried",
+            "read from store": stored,
+            "back-test": preview(found.backtest.by_step) if found.backtest else "none",
+            "lines": preview(found.lines),
+        }
+    )
 
 
 def _spec(name: str, asset: dg.AssetKey, words: str, blocking: bool = True) -> dg.AssetCheckSpec:

@@ -12,12 +12,16 @@ from typing import Any
 
 import polars as pl
 
-from npq_assets.evaluation.ledger import ledger_rows
+from npq_assets.errors import NpqError
+from npq_assets.evaluation.ledger import decision_id, ledger_rows
+from npq_assets.manufacturing.drivers import DriverFindings, driver_rows, find_drivers
+from npq_assets.manufacturing.forecast import Backtest, ProductionForecast, forecast_production
 from npq_assets.manufacturing.inputs import plan_folder
 from npq_assets.manufacturing.plan import ProductionPlan
 from npq_assets.manufacturing.schedule import JobSchedule, as_previous, dispatch_list
 from npq_assets.settings import Home
-from npq_assets.storage import write_csv_for_people, write_json, write_parquet
+from npq_assets.storage import fingerprint, write_csv_for_people, write_json, write_parquet
+from npq_assets.version import code_version
 
 _FRAMES = ("lots", "accounts", "naive_lots", "stock", "late", "worth", "load")
 
@@ -52,6 +56,18 @@ def load_plan(home: Home, as_of: date, inputs_hash: str | None = None) -> Produc
         return None
     frames = {name: pl.read_parquet(folder / f"{name}.parquet", hive_partitioning=False) for name in _FRAMES}
     return ProductionPlan(**frames, facts=facts)
+
+
+def latest_planned(home: Home) -> date:
+    """The latest day with a production plan.
+
+    Raises:
+        NpqError: There is none.
+    """
+    places = sorted((home.root / "plans" / "manufacturing").glob("as_of=*/plan.json"))
+    if not places:
+        raise NpqError(f"{home.root}: no production plan was made yet; npq run makes it")
+    return date.fromisoformat(places[-1].parent.name.removeprefix("as_of="))
 
 
 def read_facts(place: Path) -> dict[str, Any] | None:
@@ -112,3 +128,99 @@ def accounts_of(home: Home, as_of: date) -> list[pl.DataFrame]:
     if schedule is not None and schedule.accounts.height:
         found.append(ledger_rows("manufacturing", "job_schedule", schedule.accounts, schedule.facts))
     return found
+
+
+def _drivers_folder(home: Home, monday: date) -> Path:
+    return home.root / "plans" / "manufacturing" / "drivers" / f"week={monday.isoformat()}"
+
+
+def findings_of(home: Home, as_of: date) -> tuple[DriverFindings, bool]:
+    """What moves output, scrap and energy as of the Monday of a day's week, and whether that was read from the store."""
+    monday = as_of - timedelta(days=as_of.weekday())
+    production = pl.read_parquet(home.mart("manufacturing", "production_day")).filter(pl.col("produced_on") < monday)
+    sensors = pl.read_parquet(home.mart("manufacturing", "sensor_day")).filter(pl.col("measured_on") < monday)
+    machines = pl.read_parquet(home.mart("manufacturing", "machines"))
+    products = pl.read_parquet(home.mart("common", "products"))
+    rows, factors = driver_rows(production, machines, products, sensors, monday)
+    wanted = fingerprint(rows, code_version())
+    folder = _drivers_folder(home, monday)
+    facts = read_facts(folder / "drivers.json")
+    stored = facts is not None and facts["inputs"] == wanted
+    if not stored:
+        new = find_drivers(rows, factors)
+        write_parquet(new.findings, folder / "findings.parquet")
+        write_parquet(new.summary, folder / "summary.parquet")
+        write_json({"inputs": wanted}, folder / "drivers.json")
+    found = load_findings(home, as_of)
+    assert found is not None
+    ids = [
+        decision_id(as_of, "manufacturing", "driver_findings", (target, factor), wanted)
+        for target, factor in found.findings.select("target", "factor").iter_rows()
+    ]
+    stamped = found.findings.with_columns(
+        pl.Series("decision_id", ids, dtype=pl.String),
+        pl.lit(as_of).alias("as_of"),
+        pl.lit(wanted).alias("input_snapshot"),
+    )
+    return DriverFindings(stamped, found.summary), stored
+
+
+def load_findings(home: Home, as_of: date) -> DriverFindings | None:
+    """The stored findings of a day's week; None if there are none."""
+    folder = _drivers_folder(home, as_of - timedelta(days=as_of.weekday()))
+    if not (folder / "drivers.json").exists():
+        return None
+    frames = (pl.read_parquet(folder / f"{name}.parquet", hive_partitioning=False) for name in ("findings", "summary"))
+    return DriverFindings(*frames)
+
+
+def _forecast_folder(home: Home, as_of: date) -> Path:
+    monday = as_of - timedelta(days=as_of.weekday())
+    return home.root / "forecasts" / "manufacturing" / f"week={monday.isoformat()}"
+
+
+def forecast_of(home: Home, as_of: date) -> tuple[ProductionForecast, bool]:
+    """The production forecast as of the Monday of a day's week, and whether it was read from the store."""
+    monday = as_of - timedelta(days=as_of.weekday())
+    orders = (
+        pl.read_parquet(home.mart("manufacturing", "customer_orders"))
+        .filter(pl.col("ordered_on") < monday)
+        .select("order_id", "product_id", "quantity", "ordered_on", "due_on")
+        .sort("order_id")
+    )
+    lines = (
+        pl.read_parquet(home.mart("manufacturing", "routings"))
+        .join(pl.read_parquet(home.mart("manufacturing", "machines")).select("machine_id", "line"), on="machine_id")
+        .sort("product_id", "operation", "machine_id")
+        .unique("product_id", keep="first", maintain_order=True)
+        .select("product_id", "line")
+    )
+    wanted = fingerprint(orders, lines, code_version())
+    folder = _forecast_folder(home, as_of)
+    facts = read_facts(folder / "forecast.json")
+    if facts is not None and facts["inputs"] == wanted:
+        stored = load_forecast(home, as_of)
+        assert stored is not None
+        return stored, True
+    found = forecast_production(orders, dict(lines.iter_rows()), monday)
+    write_parquet(found.weeks, folder / "weeks.parquet")
+    write_parquet(found.lines, folder / "lines.parquet")
+    if found.backtest is not None:
+        write_parquet(found.backtest.rows, folder / "backtest.parquet")
+    write_json({"inputs": wanted, **found.facts}, folder / "forecast.json")
+    return found, False
+
+
+def load_forecast(home: Home, as_of: date) -> ProductionForecast | None:
+    """The stored production forecast of a day's week; None if there is none."""
+    folder = _forecast_folder(home, as_of)
+    facts = read_facts(folder / "forecast.json")
+    if facts is None:
+        return None
+    weeks, lines = (pl.read_parquet(folder / f"{name}.parquet", hive_partitioning=False) for name in ("weeks", "lines"))
+    backtest = (
+        Backtest.of(pl.read_parquet(folder / "backtest.parquet", hive_partitioning=False))
+        if "earned" in facts
+        else None
+    )
+    return ProductionForecast(weeks, lines, backtest, facts["skipped"])

@@ -31,13 +31,14 @@ from npq_assets.optimization.lot_sizing import (
     solve,
     tight,
     violations,
+    worth_of_capacity,
 )
 
 # Periods planned ahead.
 HORIZON = {"day": 14, "week": 10}
 # A plan proven this close to the best is good enough: tomorrow brings news worth more.
 GAP = 0.02
-NODES = 3
+NODES = 1
 # Units due later than tomorrow are planned to be there this many days earlier: machines stop and scrap without notice.
 SAFETY_DAYS = 1
 # Owed units that the plan leaves owed at its end wait about this many days more.
@@ -51,6 +52,9 @@ TOLERATED_STRAIN = 0.03
 # … or after this many periods, since its end comes near.
 SOLVED_EVERY = 5
 QUICK_SECONDS = 30.0
+# For so many late orders of a cell, those that cost most, the plan is solved again with them in time, this long each.
+FORCED_ORDERS = 2
+FORCED_SECONDS = 4.0
 # Periods whose lots count as changed when a new plan moves them.
 FIRM_PERIODS = 2
 
@@ -339,7 +343,7 @@ def _plan_cell(cell: Cell, inputs: ManufacturingInputs) -> PlannedCell:
         if strain <= known["strain"] + TOLERATED_STRAIN and age < SOLVED_EVERY * inputs.days:
             kept = LotSizingResult(
                 plan=pl.DataFrame(), status="feasible", objective=price(p, before).total, bound=bound,
-                solver="plan in force, HiGHS bound", production=before,
+                solver="plan in force, HiGHS bound", production=before, duals=worth_of_capacity(p, before, QUICK_SECONDS),
             )  # fmt: skip
             solved_on = date.fromisoformat(known["solved_on"])
             return PlannedCell(cell, kept, before, True, 0, 0.0, known["strain"], solved_on)
@@ -355,6 +359,9 @@ def _plan_cell(cell: Cell, inputs: ManufacturingInputs) -> PlannedCell:
         saving = price(p, before).total - price(p, result.production).total
         keep = not violations(p, before) and saving <= PRICE_OF_CHANGE * changed
         chosen = before if keep else chosen
+    if chosen is before or result.duals.is_empty():
+        # The search prices the plan it found, and only if time is left.
+        result = replace(result, duals=worth_of_capacity(p, chosen, QUICK_SECONDS))
     return PlannedCell(
         cell, result, chosen, keep, changed, saving, _strain(price(p, chosen).total, bound), inputs.as_of
     )
@@ -617,9 +624,7 @@ def _late(inputs: ManufacturingInputs, planned: Sequence[PlannedCell], stamp: Se
 
     rows: list[tuple[Any, ...]] = []
     for one in planned:
-        p, f = one.cell.problem, flow(one.cell.problem, one.production)
-        for product in one.cell.products:
-            rows += _late_of(inputs, one, p, f, product)
+        rows += _with_forcing(inputs, one, late_orders_of(inputs, one))
     stamped = ("decision_id", "as_of", "input_snapshot")
     schema = {k: v for k, v in DECISIONS["manufacturing.late_orders"].schema.items() if k not in stamped}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
@@ -630,6 +635,12 @@ def _late(inputs: ManufacturingInputs, planned: Sequence[PlannedCell], stamp: Se
     return frame.with_columns(pl.Series("decision_id", ids, dtype=pl.String), *stamp).sort(
         "late_cost", "order_id", descending=[True, False]
     )
+
+
+def late_orders_of(inputs: ManufacturingInputs, one: PlannedCell) -> list[tuple[Any, ...]]:
+    """Orders in hand that a cell's plan completes late: the columns of `late_orders` from order_id on."""
+    p, f = one.cell.problem, flow(one.cell.problem, one.production)
+    return [row for product in one.cell.products for row in _late_of(inputs, one, p, f, product)]
 
 
 def _late_of(
@@ -668,6 +679,31 @@ def _late_of(
             )
         )  # fmt: skip
     return rows
+
+
+def _with_forcing(inputs: ManufacturingInputs, one: PlannedCell, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The rows with what the cell's plan would cost more with the order in time: solved again for the costliest of them."""
+    p, answers = one.cell.problem, dict[tuple[int, int], tuple[float | None, str]]()
+    ours = price(p, one.production).total
+    params = Params(
+        seconds=min(FORCED_SECONDS, inputs.settings.solver_seconds), gap=GAP, nodes=1, worth=False, watchdog=False
+    )
+    out = []
+    for row in sorted(rows, key=lambda row: (-row[7], row[0])):
+        place = p.items.index(row[1]), max(0, (row[3] - inputs.as_of).days // inputs.days)
+        if place not in answers and len(answers) < FORCED_ORDERS:
+            limits = p.max_backlog.copy()
+            limits[place] = 0.0
+            forced = solve(replace(p, max_backlog=limits), params, one.production)
+            if forced.status == "relaxed":
+                broken = "; ".join(forced.relaxation["message"].to_list()[:2])
+                answers[place] = None, f"cannot be in time: {broken}"
+            else:
+                least = max(0.0, forced.bound - ours)
+                answers[place] = max(0.0, forced.objective - ours), f"re-solve; proven at least {least:,.0f}"
+        cost, note = answers.get(place, (None, "not solved again: other orders cost more"))
+        out.append((*row[:9], cost, note))
+    return out
 
 
 def _why_late(one: PlannedCell, p: LotSizingProblem, f: Any, i: int, t: int, inputs: ManufacturingInputs) -> str:

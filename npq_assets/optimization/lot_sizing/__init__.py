@@ -5,7 +5,7 @@ facility-location form) or `decomposition` (column generation by item); `explain
 has the careful planner's rule; `general_form` states the model in CVXPY.
 """
 
-from npq_assets.optimization.lot_sizing.explain import explain_late, force_in, worth_by_resolving
+from npq_assets.optimization.lot_sizing.explain import explain_late, force_in, worth_by_resolving, worth_of_capacity
 from npq_assets.optimization.lot_sizing.problem import (
     Cost,
     Flow,
@@ -35,4 +35,5 @@ __all__ = [
     "solve",
     "violations",
     "worth_by_resolving",
+    "worth_of_capacity",
 ]

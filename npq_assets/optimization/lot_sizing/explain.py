@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from npq_assets.errors import NpqError
-from npq_assets.optimization.linear import Array
-from npq_assets.optimization.lot_sizing.problem import WORTH, LotSizingProblem, LotSizingResult, Params, named
-from npq_assets.optimization.lot_sizing.solving import solve
+from npq_assets.optimization.linear import Array, solve_linear
+from npq_assets.optimization.lot_sizing import pure, tight
+from npq_assets.optimization.lot_sizing.problem import (
+    WORTH,
+    LotSizingProblem,
+    LotSizingResult,
+    Params,
+    Production,
+    flow,
+    named,
+)
+from npq_assets.optimization.lot_sizing.solving import solve, worth_frame
 
 LATE = {
     "order_id": pl.String, "item": pl.String, "quantity": pl.Float64, "due": pl.String, "delivered": pl.String,
@@ -163,6 +173,22 @@ def force_in(
     limits = problem.max_backlog.copy()
     limits[i, t] = 0.0
     return solve(replace(problem, max_backlog=limits), params, start=result.production)
+
+
+def worth_of_capacity(problem: LotSizingProblem, plan: Production, seconds: float = 30.0) -> pl.DataFrame:
+    """What a further minute of each machine and period brings a given plan: duals with its setups as they are.
+
+    Returns:
+        The columns of `WORTH`; empty if the linear program was not solved in time.
+    """
+    form: Any = pure.build_pure(problem, elastic=True) if pure.is_pure(problem) else None
+    form = form or tight.build(problem, elastic=True, split=False)
+    form.fix_setups(plan.setup | (plan.quantity > SMALL))
+    if len(form.z):
+        form.model.low[form.z.ravel()] = flow(problem, plan).family_setup.ravel()
+    solution = solve_linear(form.model, seconds=seconds)
+    price = None if solution.duals is None else np.maximum(0.0, -solution.duals[form.capacity_rows])
+    return worth_frame(problem, plan, None if price is None else (price, "dual, setups as planned"))
 
 
 def worth_by_resolving(

@@ -90,6 +90,7 @@ def window_neighbourhoods(problem: LotSizingProblem, seed: int, *, binaries: int
 def fix_and_optimize(
     problem: LotSizingProblem, form: Form | PureForm, best: Best, left: Clock, *, passes: int, nodes: int | None,
     found: Callable[[Production], None], seed: int = 0, until_feasible: bool = False, target: float = -INF,
+    gap: float = 1e-4,
 ) -> None:  # fmt: skip
     """Improves `best` until the passes, the time or all neighbourhoods are spent.
 
@@ -104,6 +105,7 @@ def fix_and_optimize(
         seed: Of the order of neighbourhoods.
         until_feasible: Stop at the first plan that keeps all limits.
         target: Stop at this value.
+        gap: Relative gap at which each program stops.
     """
     known = form.y >= 0
     low, high = form.model.low.copy(), form.model.high.copy()
@@ -119,7 +121,7 @@ def fix_and_optimize(
         form.model.high[form.y[fixed]] = np.maximum(low[form.y[fixed]], setup[fixed])
         start = start_of(problem, form, setup)
         limit = left() if nodes is not None else min(left(), 4.0)
-        solution = solve_integer(form.model, seconds=limit, gap=1e-4, nodes=nodes or 300, start=start)
+        solution = solve_integer(form.model, seconds=limit, gap=gap, nodes=nodes or 300, start=start)
         form.model.low[:], form.model.high[:] = low, high
         if solution.x is not None and best.offer(problem, form.production(solution.x, problem)):
             idle = 0

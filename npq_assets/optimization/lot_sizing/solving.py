@@ -70,12 +70,13 @@ def solve(problem: LotSizingProblem, params: Params | None = None, start: Produc
     worth = state.get("worth")
     result = result_of(
         problem, plan, bound, gap=params.gap, solver=str(state.get("solver", "rule")), seconds=0.0,
-        duals=_worth_frame(problem, plan, worth), **more,
+        duals=worth_frame(problem, plan, worth), **more,
     )  # fmt: skip
     return replace(result, seconds=time.monotonic() - started)
 
 
-def _worth_frame(problem: LotSizingProblem, plan: Production, worth: tuple[Array, str] | None) -> pl.DataFrame:
+def worth_frame(problem: LotSizingProblem, plan: Production, worth: tuple[Array, str] | None) -> pl.DataFrame:
+    """The columns of `WORTH` from the price of a minute by machine and period (M, T), and where it comes from."""
     if worth is None:
         return pl.DataFrame(schema=WORTH)
     f = flow(problem, plan)
@@ -160,7 +161,7 @@ class _Search:
         if not len(mixture.item):
             return
         self.offer(improve.round_mixture(p, mixture))
-        passes = 12 if params.nodes is not None else 10_000
+        passes = 4 if params.nodes is not None else 10_000
         improve.improve_items(
             p, mixture, self.best, self.left, passes=passes, nodes=params.nodes, found=self.found, target=self.target
         )
@@ -213,8 +214,8 @@ class _Search:
         ends, by_work = time.monotonic() + seconds, self.params.nodes is not None
         improve.fix_and_optimize(
             self.problem, form, self.best, self.left if by_work else lambda: min(self.left(), ends - time.monotonic()),
-            passes=40 if by_work else 10_000, nodes=self.params.nodes, found=self.found, until_feasible=until_feasible,
-            target=self.target,
+            passes=3 if by_work else 10_000, nodes=self.params.nodes, found=self.found, until_feasible=until_feasible,
+            target=self.target, gap=0.25 * self.params.gap if by_work else 1e-4,
         )  # fmt: skip
 
     def _round_support(self, form: pure.PureForm, mixture: decomposition.Mixture) -> None:

@@ -12,6 +12,7 @@ final as (
         coalesce(overtime_minutes_per_day, 0) as overtime_minutes_per_day,
         coalesce(overtime_cost_per_minute, cost_per_minute, 0) as overtime_cost_per_minute,
         power_kw,
+        installed_on,
         source_file,
         source_line
     from machines
