@@ -35,7 +35,9 @@ def main() -> None:
         raise SystemExit(f"{arguments.data}: no train_<set>.parquet")
     arguments.out.mkdir(parents=True, exist_ok=True)
     frames = []
-    print(f"{'set':>8} {'learner':>20} {'RMSE held out':>14} {'coverage of 90 %':>17} {'s':>6}  candidates")
+    print(
+        f"{'set':>8} {'learner':>20} {'RMSE held out':>14} {'NASA per 100':>13} {'coverage of 90 %':>17} {'s':>6}  candidates"
+    )
     for path in paths:
         name, began = path.stem.removeprefix("train_"), time.monotonic()
         keep = pl.all().exclude("__index_level_0__")
@@ -47,7 +49,7 @@ def main() -> None:
         frames.append(found.prediction.with_columns(dataset=pl.lit(name)))
         losses = ", ".join(f"{k} {v:.2f}" for k, v in found.losses.items())
         print(
-            f"{name:>8} {found.chosen:>20} {found.losses[found.chosen]:>14.2f} {found.coverage:>17.2f} "
+            f"{name:>8} {found.chosen:>20} {found.losses[found.chosen]:>14.2f} {found.nasa:>13.0f} {found.coverage:>17.2f} "
             f"{time.monotonic() - began:>6.1f}  {losses}",
             flush=True,
         )

@@ -8,7 +8,7 @@ import pytest
 
 from npq_assets.equipment import useful_life
 from npq_assets.equipment.learners import boosted, folds
-from npq_assets.equipment.useful_life import CAP, QUANTILES, features, informative, predict, wear_indices
+from npq_assets.equipment.useful_life import CAP, QUANTILES, features, informative, nasa_score, predict, wear_indices
 from npq_assets.errors import NpqError
 
 
@@ -68,6 +68,10 @@ def test_remaining_life_is_found_within_its_interval(monkeypatch: pytest.MonkeyP
     assert (np.diff(edges, axis=1) >= 0).all() and edges.min() >= 0 and edges.max() <= CAP
     assert np.mean((truth >= edges[:, 0]) & (truth <= edges[:, -1])) > 0.7
     assert found.prediction["unit"].to_list() == list(range(1, 31))
+
+
+def test_nasa_score_by_hand() -> None:
+    assert nasa_score(np.array([50.0, 50.0]), np.array([60.0, 37.0])) == pytest.approx(2 * (np.e - 1))
 
 
 def test_folds_never_share_a_machine() -> None:
