@@ -56,10 +56,16 @@ def undisturbed(home: Path, as_of: date) -> tuple[dict[str, bytes], float]:
     return decisions(home), time.monotonic() - began
 
 
+def share_secret(calm: Path, home: Path) -> None:
+    """Gives a home the key of another, so that both know customers under the same pseudonyms."""
+    shutil.copytree(calm / "personal", home / "personal", ignore=lambda _, names: [n for n in names if n != "secret.key"])
+
+
 def killed(landing: Path, home: Path, as_of: date, after: float) -> dict[str, bytes]:
     """Decisions of a run in an empty home that was killed after some seconds and then run again."""
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(landing, home / "landing", copy_function=shutil.copy2)
+    share_secret(landing.parent, home)
     process = subprocess.Popen(command(home, as_of), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(after)
     process.kill()
@@ -131,6 +137,7 @@ def main() -> None:
         print(f"{same} of {arguments.kills} killed runs, run again, gave the same decisions to the byte")
         shutil.rmtree(work / "killed", ignore_errors=True)
         shutil.copytree(calm / "landing", work / "both" / "landing", copy_function=shutil.copy2)
+        share_secret(calm, work / "both")
         wrong, reads = together(work / "both", as_of)
         equal = decisions(work / "both") == wanted
         print(

@@ -372,7 +372,9 @@ def _machines(home: Home, machines: pl.DataFrame, log: pl.DataFrame, as_of: date
         .join(last, on="machine_id", how="left")
         .select(
             "machine_id", "line", "minutes_per_day", "overtime_minutes_per_day", "overtime_cost_per_minute", "power_kw",
-            pl.col("pace").fill_null(1.0).clip(0.5, 3.0), pl.col("down_share").fill_null(0.0).clip(0.0, 0.9),
+            # Rounded: sums taken in another order differ in their last bits, and the same rows must give the same plan.
+            pl.col("pace").fill_null(1.0).clip(0.5, 3.0).round(6),
+            pl.col("down_share").fill_null(0.0).clip(0.0, 0.9).round(6),
             "last_product",
         )
         .sort("machine_id")

@@ -54,7 +54,7 @@ SOLVED_EVERY = 5
 QUICK_SECONDS = 30.0
 # For so many late orders of a cell, those that cost most, the plan is solved again with them in time, this long each.
 FORCED_ORDERS = 2
-FORCED_SECONDS = 4.0
+FORCED_SECONDS = 15.0
 # Periods whose lots count as changed when a new plan moves them.
 FIRM_PERIODS = 2
 

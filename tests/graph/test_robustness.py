@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.robustness import decisions, killed, sample_home, together, undisturbed
+from benchmarks.robustness import decisions, killed, sample_home, share_secret, together, undisturbed
 
 
 @pytest.mark.slow
@@ -16,6 +16,7 @@ def test_killed_or_crowded_the_decisions_are_the_same(tmp_path: Path) -> None:
     assert wanted
     assert killed(calm / "landing", tmp_path / "killed", as_of, 0.65 * seconds) == wanted
     shutil.copytree(calm / "landing", tmp_path / "both" / "landing", copy_function=shutil.copy2)
+    share_secret(calm, tmp_path / "both")
     wrong, reads = together(tmp_path / "both", as_of)
     assert wrong == []
     assert reads > 0
