@@ -58,7 +58,9 @@ def undisturbed(home: Path, as_of: date) -> tuple[dict[str, bytes], float]:
 
 def share_secret(calm: Path, home: Path) -> None:
     """Gives a home the key of another, so that both know customers under the same pseudonyms."""
-    shutil.copytree(calm / "personal", home / "personal", ignore=lambda _, names: [n for n in names if n != "secret.key"])
+    shutil.copytree(
+        calm / "personal", home / "personal", ignore=lambda _, names: [n for n in names if n != "secret.key"]
+    )
 
 
 def killed(landing: Path, home: Path, as_of: date, after: float) -> dict[str, bytes]:
