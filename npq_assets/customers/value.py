@@ -6,13 +6,13 @@ learned model is better by a paired interval that excludes zero: the simple one 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from npq_assets.boosting import lightgbm
 from npq_assets.customers.closed_form import fit_beta_geometric, fit_gamma_gamma
 from npq_assets.customers.visits import Visits, summarize
 from npq_assets.errors import NpqError
@@ -324,7 +324,7 @@ class _Fitted:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        lgb = _lightgbm()
+        lgb = lightgbm()
         x = np.concatenate([s.x for s in samples])
         active = np.concatenate([s.active for s in samples])
         spend = np.concatenate([s.spend for s in samples])
@@ -399,10 +399,3 @@ class _Fitted:
 def _linear(x: Floats) -> Floats:
     """Columns for linear models: logs of amounts, gaps filled."""
     return np.log1p(np.maximum(np.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0), 0.0))
-
-
-def _lightgbm() -> Any:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import lightgbm
-
-    return lightgbm

@@ -5,12 +5,13 @@ What is predicted from what does not belong here.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from npq_assets.boosting import lightgbm
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -21,14 +22,6 @@ class Learner(Protocol):
 
     def __call__(self, x: Array, y: Array, new: Array, weight: Array | None = None) -> Array:
         """Prediction for `new` after learning y from x."""
-
-
-def lightgbm() -> Any:
-    """LightGBM, imported when needed; idle threads sleep, else a busy machine spends its time waiting for them."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import lightgbm as lgb
-
-    return lgb
 
 
 def boosted(

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from npq_assets.forecasting.forms import lightgbm
+from npq_assets.boosting import lightgbm
 from npq_assets.storage import fingerprint, write_json
 
 Array = NDArray[np.float64]

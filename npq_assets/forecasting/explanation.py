@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from npq_assets.boosting import lightgbm
 from npq_assets.forecasting import baseline, features
-from npq_assets.forecasting.forms import lightgbm, segment_of
+from npq_assets.forecasting.forms import segment_of
 from npq_assets.forecasting.model import FittedModel, kinds, recent
 from npq_assets.forecasting.panel import Panel
 

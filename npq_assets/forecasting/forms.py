@@ -10,12 +10,12 @@ Spread does not belong here.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from npq_assets.boosting import lightgbm
 from npq_assets.forecasting.rows import Rows
 
 SIMPLE = ("seasonal_mean", "seasonal_naive")
@@ -160,14 +160,6 @@ def boosted(text: str, table: np.ndarray, counts: bool, threads: int | None) -> 
     """Factor on the form's offset (R) that a model predicts."""
     raw = lightgbm().Booster(model_str=text).predict(table, raw_score=True, num_threads=threads or 2)
     return np.exp(np.clip(np.asarray(raw), -3.0, 3.0))
-
-
-def lightgbm() -> Any:
-    """LightGBM, imported when needed; idle threads sleep, else a busy machine spends its time waiting for them."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import lightgbm
-
-    return lightgbm
 
 
 def stack(

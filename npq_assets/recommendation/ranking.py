@@ -5,7 +5,6 @@ A model learns from several past cutoffs: features as of the cutoff, labels from
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from npq_assets.boosting import lightgbm
 from npq_assets.recommendation.candidates import candidates
 from npq_assets.recommendation.features import Known, Matrix, Settings, feature_names, know
 from npq_assets.recommendation.purchases import Floats, Ints, Purchases
@@ -87,7 +87,7 @@ class Ranking:
     def scores(self, x: Matrix) -> Floats:
         """The sum of standardized model scores; higher is better. Comparable within a customer and between them."""
         if not self._loaded:
-            lgb = _lightgbm()
+            lgb = lightgbm()
             self._loaded.extend(lgb.Booster(model_str=text) for text in self.boosters)
         total = np.zeros(len(x))
         for model in self._loaded:
@@ -149,7 +149,7 @@ def train(data: Examples, training: Training) -> Ranking:
 
     Deterministic: the same examples give the same model.
     """
-    lgb = _lightgbm()
+    lgb = lightgbm()
     boosters, kinds = [], []
     common = {
         "learning_rate": training.learning_rate,
@@ -211,11 +211,3 @@ def rank(
 def blend(models: Sequence[Floats]) -> Floats:
     """The mean of several scores."""
     return np.asarray(np.mean(np.stack(models), axis=0))
-
-
-def _lightgbm() -> Any:
-    """LightGBM, imported when needed; idle threads sleep."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import lightgbm
-
-    return lightgbm
