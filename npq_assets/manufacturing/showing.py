@@ -134,7 +134,7 @@ def sections(home: Home, day: date) -> list[Section]:
         shown = plan.late.head(25).select(
             pl.col("order_id").alias("Order"), pl.col("product_id").alias("Product"), pl.col("due_on").alias("Due"),
             pl.col("delivered_on").alias("Complete"), pl.col("late_quantity").round(0).alias("Units late"),
-            pl.col("late_cost").round(2).alias("Costs"), pl.col("cost_to_force").round(2).alias("To force it in"),
+            pl.col("late_cost").round(2).alias("Costs"), pl.col("cost_to_force").round(2).alias("More in all if forced in"),
             pl.col("reason").alias("Why"),
         )  # fmt: skip
         lead = (
