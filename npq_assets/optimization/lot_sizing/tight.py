@@ -171,9 +171,11 @@ def build(
 
 def elastic_price(problem: LotSizingProblem) -> tuple[float, Array]:
     """Money per extra minute and per unit that never comes (n): above anything a limit that is kept could cost."""
-    _, machines, periods = problem.shape
+    _, _, periods = problem.shape
     run = np.where(problem.eligible, problem.run_time, np.nan)
-    minutes_per_unit = np.nan_to_num(np.nanmean(run, axis=1), nan=1.0) if machines else np.ones(len(problem.items))
+    # A minute for what no machine can make: such an item is only ever missing.
+    able = (~np.isnan(run)).sum(axis=1)
+    minutes_per_unit = np.where(able > 0, np.nansum(run, axis=1) / np.maximum(able, 1), 1.0)
     setup = float(np.max(problem.setup_cost, initial=0.0))
     holding = (
         float(np.max(problem.holding_cost, initial=0.0))
