@@ -41,6 +41,7 @@ class Settings:
         answers_per_hour: Requests that one person answers in an hour.
         smtp: `host:port` that messages are sent to; empty: they are written as files.
         sender: Address that messages come from.
+        crew_replacements: Components that the maintenance crew can replace a day; None for no limit.
     """
 
     period: Period | None = None
@@ -60,6 +61,7 @@ class Settings:
     answers_per_hour: float = 6.0
     smtp: str = ""
     sender: str = "service@example.org"
+    crew_replacements: int | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ def _check(path: Path, name: str, value: object) -> None:
         "answers_per_hour": (int, float),
         "smtp": (str,),
         "sender": (str,),
+        "crew_replacements": (int,),
     }
     right_type = isinstance(value, allowed[name]) and (name == "publish" or not isinstance(value, bool))
     if not right_type:
@@ -196,7 +199,7 @@ def _check(path: Path, name: str, value: object) -> None:
         raise NpqError(f'{path}: period = {value!r}; expected "day" or "week"')
     if name in {"control_share", "stockout_defection"} and not 0 <= float(str(value)) <= 1:
         raise NpqError(f"{path}: {name} = {value!r} must lie between 0 and 1")
-    if name in {"messages_per_week", "offer_budget"} and not float(str(value)) >= 0:
+    if name in {"messages_per_week", "offer_budget", "crew_replacements"} and not float(str(value)) >= 0:
         raise NpqError(f"{path}: {name} = {value!r} must not be below 0")
     if name == "smtp" and value and not str(value).rpartition(":")[2].isdigit():
         raise NpqError(f'{path}: smtp = {value!r}; expected "host:port"')
