@@ -236,3 +236,263 @@ def _worth(home: Home, as_of: date) -> pl.DataFrame | None:
     if found.is_empty():
         return None
     return found.select("machine_id", pl.col("period_start").alias("on"), (pl.col("worth_per_hour") / 60).alias("by_plan"))
+
+
+# --- Quality -------------------------------------------------------------------------------------------------------------------
+
+# Where no cost of quality is landed: an inspection against a miss, as ratios of one another.
+INSPECTION_COST, MISS_COST = 1.0, 20.0
+# Units not inspected so many days after they were measured have left the plant.
+OPEN_DAYS = 3
+
+
+@dataclass(frozen=True)
+class QualityInputs:
+    """What decisions about units may use.
+
+    Attributes:
+        as_of: The decision is taken before this day opens.
+        features: Names of the measurements, in order.
+        learned: unit_id, machine_id, product_id, defect (null: good), a column a feature: units inspected before the Monday of
+            the week, so that a week's days share one model.
+        open: The same of units measured in the last days and not inspected, with inspection_cost, miss_cost, is_new (measured
+            on the day before).
+        daily: machine_id, feature, on, value (mean), units: measurements by day.
+        inspection_cost: Cost of an inspection, where a product has none of its own.
+        miss_cost: Cost of a defect that passes.
+        inspected_share: Share of the units measured that was inspected in the last weeks: the fixed inspection.
+        notes: What had to be assumed.
+    """
+
+    as_of: date
+    features: tuple[str, ...]
+    learned: pl.DataFrame
+    open: pl.DataFrame
+    daily: pl.DataFrame
+    inspection_cost: float
+    miss_cost: float
+    inspected_share: float
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def learned_hash(self) -> str:
+        """Hash of the units learned from."""
+        return fingerprint(self.learned, repr(self.features))
+
+    @cached_property
+    def snapshot(self) -> str:
+        """Hash of all that the decision looks at."""
+        numbers = (self.inspection_cost, self.miss_cost, self.inspected_share)
+        return fingerprint(self.learned, self.open, self.daily, {"as_of": self.as_of.isoformat(), "n": repr(numbers)})
+
+
+def read_quality(home: Home, as_of: date) -> QualityInputs:
+    """Reads the marts as they were known before `as_of` opened.
+
+    Raises:
+        Unavailable: No measurement is known by then.
+    """
+    opens = pl.lit(midnight(as_of)).dt.replace_time_zone("UTC")
+    monday = pl.lit(midnight(as_of - timedelta(days=as_of.weekday()))).dt.replace_time_zone("UTC")
+    since = pl.lit(midnight(as_of - timedelta(days=LEARNED_DAYS))).dt.replace_time_zone("UTC")
+    units = mart(home, "unit_quality").filter(
+        (pl.col("measured_at") < opens) & (pl.col("measured_at") >= since) & pl.col("machine_id").is_not_null()
+    )
+    if units.is_empty():
+        raise Unavailable(f"manufacturing.measurements: no unit measured before {as_of} is known; land measurements")
+    known = (pl.col("is_inspected") & (pl.col("inspected_at") < opens)).alias("known")
+    features = tuple(sorted(set(units["feature"])))
+    wide = (
+        units.with_columns(known)
+        .pivot(
+            on="feature", index=["unit_id", "machine_id", "product_id", "measured_at", "inspected_at", "known", "defect"],
+            values="value", sort_columns=True,
+        )
+        .sort("measured_at", "unit_id")
+    )  # fmt: skip
+    notes: list[str] = []
+    costs = mart(home, "quality_costs").select(pl.col("product_id").fill_null(""), "inspection_cost", "miss_cost")
+    common = costs.filter(pl.col("product_id") == "")
+    if common.height:
+        inspection, miss = float(common["inspection_cost"][0]), float(common["miss_cost"][0])
+    elif costs.height:
+        inspection, miss = float(costs["inspection_cost"].mean() or 0.0), float(costs["miss_cost"].mean() or 0.0)  # type: ignore[arg-type]
+    else:
+        inspection, miss = INSPECTION_COST, MISS_COST
+        notes.append(f"no quality costs landed: an inspection is taken to cost {inspection:g}, a miss {miss:g}")
+    miss = max(miss, 1e-6)
+    recent = pl.lit(midnight(as_of - timedelta(days=OPEN_DAYS))).dt.replace_time_zone("UTC")
+    yesterday = pl.lit(midnight(as_of - timedelta(days=1))).dt.replace_time_zone("UTC")
+    waiting = (
+        wide.filter(~pl.col("known") & (pl.col("measured_at") >= recent))
+        .join(costs.filter(pl.col("product_id") != ""), on="product_id", how="left", maintain_order="left")
+        .with_columns(
+            pl.col("inspection_cost").fill_null(inspection), pl.col("miss_cost").fill_null(miss).clip(lower_bound=1e-6),
+            (pl.col("measured_at") >= yesterday).alias("is_new"),
+        )
+    )  # fmt: skip
+    # Units measured long enough ago to have been inspected if anybody meant to; npq's own alerts are not the fixed rule.
+    before = wide.filter(pl.col("measured_at") < recent).head(4000)
+    columns = ("unit_id", "machine_id", "product_id", "defect", *features)
+    daily = units.group_by("machine_id", "feature", pl.col("measured_at").dt.date().alias("on")).agg(
+        pl.col("value").mean().round_sig_figs(9), pl.len().alias("units")
+    )
+    return QualityInputs(
+        as_of=as_of,
+        features=features,
+        learned=wide.filter(pl.col("known") & (pl.col("inspected_at") < monday)).select(columns).sort("unit_id"),
+        open=waiting.select(*columns[:3], *features, "inspection_cost", "miss_cost", "is_new").sort("unit_id"),
+        daily=daily.sort("machine_id", "feature", "on"),
+        inspection_cost=inspection,
+        miss_cost=miss,
+        inspected_share=round(float(before["known"].mean() or 0.0), 6) if before.height else 0.0,  # type: ignore[arg-type]
+        notes=tuple(notes),
+    )
+
+
+# --- Settings ------------------------------------------------------------------------------------------------------------------
+
+# Days from which prices and the usual day's work are taken.
+USUAL_DAYS = 28
+
+
+@dataclass(frozen=True)
+class ControlInputs:
+    """What proposals of settings may use.
+
+    Attributes:
+        as_of: The decision is taken before this day opens.
+        settings: machine_id, setting, low, high, current (value in force), ramp_limit, cost_per_unit_change, scrap_sign,
+            energy_sign, minutes_sign.
+        changes: machine_id, setting, on, value, previous, decision_id: changes before that day.
+        rows: machine_id, on, product, late, setups, units, standard, scrap, energy, minutes: the log.
+        values: machine_id, setting, on, value: what was in force on each day of the log; null on days of a change.
+        prices: machine_id, scrap (money a unit), energy (a kWh), minutes (a minute).
+        notes: What had to be assumed.
+    """
+
+    as_of: date
+    settings: pl.DataFrame
+    changes: pl.DataFrame
+    rows: pl.DataFrame
+    values: pl.DataFrame
+    prices: pl.DataFrame
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def snapshot(self) -> str:
+        """Hash of all that the decision looks at."""
+        frames = (self.settings, self.changes, self.rows, self.values, self.prices)
+        return fingerprint(*frames, {"as_of": self.as_of.isoformat()})
+
+
+def read_control(home: Home, as_of: date) -> ControlInputs:
+    """Reads the marts as they were known before `as_of` opened.
+
+    Raises:
+        Unavailable: There are no settings, none of their past, or no production log.
+    """
+    settings = mart(home, "process_settings")
+    if settings.is_empty():
+        raise Unavailable("manufacturing.process_settings: no rows accepted, so there is nothing to set; land them")
+    opens = pl.lit(midnight(as_of)).dt.replace_time_zone("UTC")
+    changes = mart(home, "setting_changes").filter(pl.col("changed_at") < opens).sort("machine_id", "setting", "changed_at")
+    if changes.is_empty():
+        raise Unavailable(
+            f"manufacturing.setting_changes: no change known before {as_of}, so the log cannot show what settings do; land them"
+        )
+    log = (
+        mart(home, "production_day")
+        .filter((pl.col("produced_on") < as_of) & (pl.col("produced_on") >= as_of - timedelta(days=LEARNED_DAYS)))
+        .join(settings.select("machine_id").unique(), on="machine_id", how="semi")
+        .filter((pl.col("standard_minutes") > 0) & (pl.col("run_minutes") > 0))
+    )
+    if log.is_empty():
+        raise Unavailable(f"manufacturing.production_log: no output with a routing known before {as_of}; land the log")
+    notes: list[str] = []
+    keyed = changes.with_columns(
+        pl.col("changed_at").dt.convert_time_zone("UTC").dt.replace_time_zone(None).alias("at"),
+        pl.col("value").shift(1).over("machine_id", "setting").alias("previous"),
+    )
+    latest = keyed.group_by("machine_id", "setting").agg(pl.col("value").last().alias("in_force"))
+    width = pl.col("high") - pl.col("low")
+    limits = settings.join(latest, on=["machine_id", "setting"], how="left").select(
+        "machine_id", "setting", "low", "high", pl.coalesce("in_force", "current").alias("current"),
+        # Without a ramp limit a tenth of the range is a step that people would take.
+        pl.coalesce("ramp_limit", 0.1 * width).alias("ramp_limit"), pl.col("cost_per_unit_change").fill_null(0.0),
+        *(pl.col(f"{name}_sign").fill_null(0) for name in ("scrap", "energy", "minutes")),
+    )  # fmt: skip
+    products = mart(home, "products", "common").select("product_id", "unit_cost").unique("product_id")
+    rows = log.select(
+        "machine_id", on="produced_on", product="product_id",
+        late=(~pl.col("shift").is_in(["", "early"])).cast(pl.Int64), setups="setups",
+        units=pl.col("good_quantity") + pl.col("scrap_quantity"), standard="standard_minutes", scrap="scrap_quantity",
+        energy="energy_kwh", minutes="run_minutes",
+    ).sort("machine_id", "on", "product", "late", "units")  # fmt: skip
+    return ControlInputs(
+        as_of=as_of,
+        settings=limits.sort("machine_id", "setting"),
+        changes=keyed.select(
+            "machine_id", "setting", on=pl.col("at").dt.date(), value="value", previous="previous", decision_id="decision_id"
+        ),
+        rows=rows,
+        values=_in_force(rows, keyed),
+        prices=_prices(home, as_of, rows, products, notes),
+        notes=tuple(notes),
+    )
+
+
+def _in_force(rows: pl.DataFrame, changes: pl.DataFrame) -> pl.DataFrame:
+    """The value of each setting on each day of the log; null on days on which it changed after midnight."""
+    days = rows.select("machine_id", "on").unique().with_columns(_moment("on").alias("opens"))
+    wanted = days.join(changes.select("machine_id", "setting").unique(), on="machine_id").sort("opens")
+    known = wanted.join_asof(
+        changes.select("machine_id", "setting", "at", "value").sort("at"),
+        left_on="opens", right_on="at", by=["machine_id", "setting"], strategy="backward", check_sortedness=False,
+    )  # fmt: skip
+    mixed = (
+        changes.filter(pl.col("at").dt.time() != time(0))
+        .select("machine_id", "setting", pl.col("at").dt.date().alias("on"), pl.lit(True).alias("mixed"))
+        .unique()
+    )
+    return (
+        known.join(mixed, on=["machine_id", "setting", "on"], how="left")
+        .with_columns(pl.when(pl.col("mixed").is_null()).then("value").alias("value"))
+        .select("machine_id", "setting", "on", "value")
+        .sort("machine_id", "setting", "on")
+    )
+
+
+def _prices(
+    home: Home, as_of: date, rows: pl.DataFrame, products: pl.DataFrame, notes: list[str]
+) -> pl.DataFrame:
+    """Money for a scrapped unit, a kWh and a minute by machine, from the last weeks and the plan in force."""
+    recent = rows.filter(pl.col("on") >= as_of - timedelta(days=USUAL_DAYS))
+    base = recent if recent.height else rows
+    scrap = (
+        base.join(products, left_on="product", right_on="product_id", how="left")
+        .group_by("machine_id")
+        .agg((pl.col("unit_cost").fill_null(0.0) * pl.col("units")).sum() / pl.col("units").sum())
+        .rename({"unit_cost": "scrap"})
+    )
+    ahead = mart(home, "energy_prices").filter(
+        pl.col("valid_at").dt.date().is_between(as_of - timedelta(days=USUAL_DAYS), as_of + timedelta(days=HORIZON))
+    )
+    price = ahead["price_per_kwh"].mean()
+    if price is None:
+        notes.append("no energy prices landed: energy is priced at nothing")
+    worth = _worth(home, as_of)
+    machines = mart(home, "machines").select("machine_id", "cost_per_minute")
+    found = scrap.join(machines, on="machine_id", how="left")
+    if worth is None:
+        notes.append("no production plan of the last days: time is priced by the machines' cost a minute")
+        found = found.with_columns(pl.col("cost_per_minute").alias("minutes"))
+    else:
+        usual = worth.group_by("machine_id").agg(pl.col("by_plan").mean().alias("minutes"))
+        found = found.join(usual, on="machine_id", how="left")
+    return found.select(
+        "machine_id",
+        pl.col("scrap").fill_null(0.0).round(6),
+        pl.lit(float(price) if isinstance(price, float) else 0.0).round(6).alias("energy"),
+        pl.coalesce("minutes", "cost_per_minute").fill_null(0.0).clip(lower_bound=0.0).round(4),
+    ).sort("machine_id")
