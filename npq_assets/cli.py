@@ -193,6 +193,78 @@ def move_order(
         )
 
 
+settings_app = typer.Typer(no_args_is_help=True, help="Set-points of machines: approve, publish, roll back.")
+app.add_typer(settings_app, name="settings")
+AsOfOption = Annotated[str | None, typer.Option("--as-of", help="Day of the proposals, YYYY-MM-DD; else the latest.")]
+LiveOption = Annotated[bool, typer.Option("--live", help="Really send; without it nothing leaves.")]
+
+
+def _proposed(home: Home, as_of: str | None) -> date:
+    found = sorted(home.decision_folder("manufacturing", "machine_settings").glob("as_of=*"))
+    day = _day(as_of)
+    if day is None and not found:
+        raise NpqError(f"{home.root}: no settings were proposed yet; npq run makes them")
+    return day or date.fromisoformat(found[-1].name.removeprefix("as_of="))
+
+
+@settings_app.command("list")
+def settings_list(as_of: AsOfOption = None, home: HomeOption = None) -> None:
+    """Proposals of a day and what became of earlier ones."""
+    from npq_assets.manufacturing.approval import file_transport, listen, listing
+
+    at = Home.at(home)
+    listen(at, file_transport(at))
+    for row in listing(at, _proposed(at, as_of)):
+        _say(
+            f"{row['decision_id']}  {row['machine']:<16} {row['setting']:<14} {row['from']:>10g} -> {row['to']:<10g} "
+            f"{row['standing']}"
+        )
+
+
+@settings_app.command("approve")
+def settings_approve(
+    decision_id: Annotated[list[str] | None, typer.Argument(help="Decisions; none for all of the day.")] = None,
+    by: Annotated[str, typer.Option(help="Who approves.")] = "",
+    as_of: AsOfOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Approves proposed settings; nothing leaves before `publish --live`."""
+    from npq_assets.manufacturing.approval import approve, proposals
+
+    at = Home.at(home)
+    day = _proposed(at, as_of)
+    chosen = decision_id or [point.decision_id for point in proposals(at, day)]
+    _say(f"{len(approve(at, day, chosen, by))} approved by {by}")
+
+
+@settings_app.command("publish")
+def settings_publish(live: LiveOption = False, home: HomeOption = None) -> None:
+    """Hands approved settings to the machines' outbox; a dry run unless --live."""
+    from npq_assets.manufacturing.approval import file_transport, publish
+
+    at = Home.at(home)
+    points = publish(at, file_transport(at), live=live)
+    for point in points:
+        _say(f"{'sent' if live else 'would send'} {point.machine_id} {point.setting} {point.previous:g} -> {point.value:g}")
+    _say(f"{len(points)} set-points {'sent' if live else 'would be sent; add --live'}")
+
+
+@settings_app.command("rollback")
+def settings_rollback(
+    decision_id: str,
+    by: Annotated[str, typer.Option(help="Who takes it back.")] = "",
+    live: LiveOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Takes a published set-point back to the value before it; a dry run unless --live."""
+    from npq_assets.manufacturing.approval import file_transport, listen, roll_back
+
+    at = Home.at(home)
+    listen(at, file_transport(at))
+    back = roll_back(at, decision_id, file_transport(at), live=live, by=by)
+    _say(f"{'sent' if live else 'would send'} {back.machine_id} {back.setting} {back.previous:g} -> {back.value:g}")
+
+
 @app.command()
 def forget(customer_id: str, home: HomeOption = None) -> None:
     """Removes every trace of a customer, from landing files to decisions, and proves it by searching what is left."""
