@@ -210,10 +210,9 @@ def _proposed(home: Home, as_of: str | None) -> date:
 @settings_app.command("list")
 def settings_list(as_of: AsOfOption = None, home: HomeOption = None) -> None:
     """Proposals of a day and what became of earlier ones."""
-    from npq_assets.manufacturing.approval import file_transport, listen, listing
+    from npq_assets.manufacturing.approval import listing
 
     at = Home.at(home)
-    listen(at, file_transport(at))
     for row in listing(at, _proposed(at, as_of)):
         _say(
             f"{row['decision_id']}  {row['machine']:<16} {row['setting']:<14} {row['from']:>10g} -> {row['to']:<10g} "
@@ -239,30 +238,22 @@ def settings_approve(
 
 @settings_app.command("publish")
 def settings_publish(live: LiveOption = False, home: HomeOption = None) -> None:
-    """Hands approved settings to the machines' outbox; a dry run unless --live."""
-    from npq_assets.manufacturing.approval import file_transport, publish
+    """Hands approved settings to the broker of npq.toml, else to the outbox; a dry run unless --live."""
+    from npq_assets.manufacturing.approval import publish, publisher_for
 
     at = Home.at(home)
-    points = publish(at, file_transport(at), live=live)
-    for point in points:
-        _say(f"{'sent' if live else 'would send'} {point.machine_id} {point.setting} {point.previous:g} -> {point.value:g}")
-    _say(f"{len(points)} set-points {'sent' if live else 'would be sent; add --live'}")
+    for found in publish(at, publisher_for(at), live=live):
+        _say(f"{found.set_point.machine_id} {found.set_point.setting}: {found.status}; {found.detail}")
 
 
 @settings_app.command("rollback")
-def settings_rollback(
-    decision_id: str,
-    by: Annotated[str, typer.Option(help="Who takes it back.")] = "",
-    live: LiveOption = False,
-    home: HomeOption = None,
-) -> None:
-    """Takes a published set-point back to the value before it; a dry run unless --live."""
-    from npq_assets.manufacturing.approval import file_transport, listen, roll_back
+def settings_rollback(decision_id: list[str], live: LiveOption = False, home: HomeOption = None) -> None:
+    """Sets the values again that were in force before; a dry run unless --live."""
+    from npq_assets.manufacturing.approval import publisher_for, roll_back
 
     at = Home.at(home)
-    listen(at, file_transport(at))
-    back = roll_back(at, decision_id, file_transport(at), live=live, by=by)
-    _say(f"{'sent' if live else 'would send'} {back.machine_id} {back.setting} {back.previous:g} -> {back.value:g}")
+    for found in roll_back(at, decision_id, publisher_for(at), live=live):
+        _say(f"{found.set_point.machine_id} {found.set_point.setting}: {found.status}; {found.detail}")
 
 
 @app.command()

@@ -1,11 +1,13 @@
-"""The gate between a proposed setting and a machine: approval by a person, publication, acknowledgement, roll-back.
+"""The gate between a proposed setting and a machine: a person approves, then `equipment.setpoints` carries it, and can take it back.
 
-A journal of what happened, appended to and never rewritten, is the only state. Nothing here decides what a good value is.
+A journal of approvals, appended to and never rewritten, is the only state of the gate; what became of a set-point behind it is
+in the journal of the last door. Nothing here decides what a good value is.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -15,183 +17,173 @@ from typing import Any
 import polars as pl
 
 from npq_assets.contracts import DECISIONS
-from npq_assets.equipment.set_points import FileTransport, SetPoint, SetPointTransport, require_safe
+from npq_assets.equipment import setpoints
+from npq_assets.equipment.setpoints import Delivery, FilePublisher, Limits, Publisher, SetPoint
 from npq_assets.errors import NpqError
 from npq_assets.publishing import read_decisions
 from npq_assets.settings import Home
 
 SETTINGS = DECISIONS["manufacturing.machine_settings"]
-# What may follow what: a proposal is approved, then published, then acknowledged or refused; both may be rolled back.
-EVENTS = ("approved", "published", "acknowledged", "refused", "rolled_back")
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a set-point stands: the last event of it, and by whom."""
+class Approval:
+    """A set-point that a person approved."""
 
     point: SetPoint
-    event: str
     by: str
     as_of: date
 
 
-def journal_place(home: Home) -> Path:
-    """The journal of a home."""
-    return home.root / "control" / "journal.jsonl"
+def outbox(home: Home) -> Path:
+    """Where set-points go as files."""
+    return home.root / "outbox" / "manufacturing" / "set_points"
 
 
-def file_transport(home: Home) -> FileTransport:
-    """Carries set-points as files in the home's outbox."""
-    return FileTransport(home.root / "outbox" / "set_points")
+def door_journal(home: Home) -> Path:
+    """What the last door remembers."""
+    return outbox(home) / "journal"
 
 
-def standings(home: Home) -> dict[str, Standing]:
-    """Every set-point in the journal by decision id, as it stands."""
-    found: dict[str, Standing] = {}
-    place = journal_place(home)
-    if not place.exists():
-        return found
-    for number, line in enumerate(place.read_text(encoding="utf-8").splitlines(), 1):
+def _journal(home: Home) -> Path:
+    return home.root / "control" / "approvals.jsonl"
+
+
+def publisher_for(home: Home) -> Publisher:
+    """The broker that `npq.toml` names, else files in the outbox."""
+    if home.settings.mqtt:
+        from npq_assets.equipment.setpoints import MqttPublisher
+        from npq_assets.mqtt import broker_of
+
+        return MqttPublisher(broker_of(home.settings))
+    return FilePublisher(outbox(home))
+
+
+def approvals(home: Home) -> list[Approval]:
+    """Everything that was approved, in order.
+
+    Raises:
+        NpqError: A line of the journal is not an approval.
+    """
+    place = _journal(home)
+    found = []
+    for number, line in enumerate(place.read_text(encoding="utf-8").splitlines() if place.exists() else (), 1):
         try:
             row = json.loads(line)
-            point = SetPoint(**row["point"])
-            found[point.decision_id] = Standing(point, row["event"], row["by"], date.fromisoformat(row["as_of"]))
+            found.append(Approval(SetPoint(**row["point"]), row["by"], date.fromisoformat(row["as_of"])))
         except (ValueError, KeyError, TypeError):
-            raise NpqError(f"{place}:{number}: not an entry of the journal; correct or remove the line") from None
+            raise NpqError(f"{place}:{number}: not an approval; correct or remove the line") from None
     return found
-
-
-def _append(home: Home, rows: Sequence[tuple[str, Standing]]) -> None:
-    place = journal_place(home)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    lines = [
-        json.dumps(
-            {"event": event, "by": s.by, "at": now, "as_of": s.as_of.isoformat(), "point": asdict(s.point)}, sort_keys=True
-        )
-        for event, s in rows
-    ]
-    with place.open("a", encoding="utf-8") as file:
-        file.write("".join(line + "\n" for line in lines))
 
 
 def proposals(home: Home, as_of: date) -> list[SetPoint]:
     """A day's proposals as set-points."""
-    rows = read_decisions(home, SETTINGS, as_of)
-    ramps = _ramps(home)
+    rows = read_decisions(home, SETTINGS, as_of).sort("machine_id", "setting")
     return [
-        SetPoint(
-            r["decision_id"], r["machine_id"], r["setting"], r["proposed"], r["current"], r["low"], r["high"],
-            ramps.get((r["machine_id"], r["setting"]), 0.1 * (r["high"] - r["low"])),
-        )
-        for r in rows.sort("machine_id", "setting").iter_rows(named=True)
-    ]  # fmt: skip
+        SetPoint(r["machine_id"], r["setting"], r["proposed"], r["current"], r["low"], r["high"], r["decision_id"])
+        for r in rows.iter_rows(named=True)
+    ]
 
 
-def _ramps(home: Home) -> dict[tuple[str, str], float]:
+def limits_of(home: Home) -> Limits:
+    """Lowest and highest value of every setting as master data stand now.
+
+    Raises:
+        NpqError: The mart was not built yet.
+    """
     place = home.mart("manufacturing", "process_settings")
     if not place.exists():
-        return {}
-    rows = pl.read_parquet(place).drop_nulls("ramp_limit")
-    return {(m, s): float(v) for m, s, v in rows.select("machine_id", "setting", "ramp_limit").iter_rows()}
+        raise NpqError(f"{place}: not built yet; without limits nothing is sent (npq run makes it)")
+    rows = pl.read_parquet(place).select("machine_id", "setting", "low", "high")
+    return {(m, s): (low, high) for m, s, low, high in rows.iter_rows()}
+
+
+def _too_far(home: Home, point: SetPoint) -> str:
+    """Why the step from the value before is longer than the ramp allows; empty if it is not."""
+    rows = pl.read_parquet(home.mart("manufacturing", "process_settings")).filter(
+        (pl.col("machine_id") == point.machine_id) & (pl.col("setting") == point.setting)
+    )
+    ramp = rows["ramp_limit"][0] if rows.height and rows["ramp_limit"][0] is not None else 0.1 * (point.high - point.low)
+    step = abs(point.value - point.previous)
+    return "" if step <= ramp * (1 + 1e-6) + 1e-9 else f"a step of {step:g} is more than {ramp:g}"
 
 
 def approve(home: Home, as_of: date, decision_ids: Sequence[str], by: str) -> list[SetPoint]:
-    """Approves proposals of a day; those approved before stay as they are. Returns the newly approved.
+    """Approves proposals of a day; what was approved before stays as it is. Returns the newly approved.
 
     Raises:
-        NpqError: An id is none of the day's proposals, or a proposal lies outside its limits.
+        NpqError: No name, an id that is none of the day's proposals, or a value that must not be sent.
     """
     if not by.strip():
         raise NpqError("an approval needs a name; give --by")
     offered = {point.decision_id: point for point in proposals(home, as_of)}
+    known = {approval.point.decision_id for approval in approvals(home)}
     unknown = [key for key in decision_ids if key not in offered]
     if unknown:
         raise NpqError(f"{unknown[0]!r} is no proposal as of {as_of}; npq settings list shows them")
-    known = standings(home)
     new = [offered[key] for key in decision_ids if key not in known]
-    require_safe(new)
-    _append(home, [("approved", Standing(point, "approved", by, as_of)) for point in new])
+    limits = limits_of(home) if new else {}
+    for point in new:
+        reason = setpoints.refusal(point, limits) or _too_far(home, point)
+        if reason:
+            raise NpqError(f"{point.setting} of {point.machine_id} is not approved: {reason}")
+    if new:
+        place = _journal(home)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        rows = [{"point": asdict(p), "by": by, "at": now, "as_of": as_of.isoformat()} for p in new]
+        with place.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
     return new
 
 
 def waiting(home: Home) -> list[SetPoint]:
-    """Approved set-points that were not published yet, the latest of each setting."""
-    latest: dict[tuple[str, str], Standing] = {}
-    for standing in standings(home).values():
-        latest[standing.point.machine_id, standing.point.setting] = standing
-    return [s.point for s in latest.values() if s.event == "approved"]
+    """Approved set-points, the latest approval of each setting, of which no outcome is known."""
+    latest: dict[tuple[str, str], Approval] = {approval.point.key: approval for approval in approvals(home)}
+    return [a.point for a in latest.values() if standing(home, a.point) in ("approved", "sent", "silent")]
 
 
-def publish(home: Home, transport: SetPointTransport, *, live: bool = False, by: str = "npq") -> list[SetPoint]:
-    """Hands approved set-points to the machines, once each; without `live` nothing leaves. Returns them.
-
-    Raises:
-        NpqError: One of them must not be sent, or the carrier failed; none is marked as published then.
-    """
-    points = waiting(home)
-    require_safe(points)
-    if live and points:
-        transport.send(points)
-        known = standings(home)
-        _append(home, [("published", Standing(p, "published", by, known[p.decision_id].as_of)) for p in points])
-    return points
-
-
-def listen(home: Home, transport: SetPointTransport) -> list[Standing]:
-    """Notes what machines have said to published set-points; returns what is new."""
-    known = standings(home)
-    found = []
-    for answer in transport.acknowledgements():
-        standing = known.get(answer.decision_id)
-        if standing is not None and standing.event == "published":
-            event = "acknowledged" if answer.accepted else "refused"
-            found.append(Standing(standing.point, event, answer.detail or standing.point.machine_id, standing.as_of))
-    _append(home, [(s.event, s) for s in found]) if found else None
-    return found
+def publish(home: Home, publisher: Publisher, *, live: bool = False, seconds: float = setpoints.ACK_SECONDS) -> list[Delivery]:
+    """Hands approved set-points on; without `live` nothing leaves. See `equipment.setpoints.publish`."""
+    points = [p for p in waiting(home) if not (standing(home, p) == "sent" and not publisher.acknowledges)]
+    return setpoints.publish(
+        points, publisher, door_journal(home), dry_run=not live, limits=limits_of(home) if points else None, seconds=seconds
+    )
 
 
 def roll_back(
-    home: Home, decision_id: str, transport: SetPointTransport, *, live: bool = False, by: str = ""
-) -> SetPoint:
-    """Takes a published set-point back: the value before it is sent. Without `live` nothing leaves.
+    home: Home, decision_ids: Sequence[str], publisher: Publisher, *, live: bool = False, seconds: float = setpoints.ACK_SECONDS
+) -> list[Delivery]:
+    """Sets the values again that were in force before approved set-points; without `live` nothing leaves.
 
     Raises:
-        NpqError: It was never published, or was taken back before.
+        NpqError: One was never approved, or never sent.
     """
-    known = standings(home)
-    standing = known.get(decision_id)
-    if standing is None or standing.event not in ("published", "acknowledged"):
-        raise NpqError(f"{decision_id!r} was not published, or is not in force any more; npq settings list shows what is")
-    back = standing.point.reversed()
-    require_safe([back])
-    if live:
-        if not by.strip():
-            raise NpqError("a roll-back needs a name; give --by")
-        transport.send([back])
-        _append(
-            home,
-            [
-                ("rolled_back", Standing(standing.point, "rolled_back", by, standing.as_of)),
-                ("published", Standing(back, "published", by, standing.as_of)),
-            ],
-        )
-    return back
+    known = {a.point.decision_id: a.point for a in approvals(home)}
+    for key in decision_ids:
+        if key not in known or standing(home, known[key]) == "approved":
+            raise NpqError(f"{key!r} was never sent to a machine; npq settings list shows what was")
+    points = [known[key] for key in decision_ids]
+    return setpoints.roll_back(
+        points, publisher, door_journal(home), dry_run=not live, limits=limits_of(home), seconds=seconds
+    )
+
+
+def standing(home: Home, point: SetPoint) -> str:
+    """Where an approved set-point stands: `approved`, or what the last door knows of it."""
+    place = door_journal(home) / f"{point.message_id}.json"
+    return str(json.loads(place.read_text())["steps"][-1]["status"]) if place.exists() else "approved"
 
 
 def listing(home: Home, as_of: date) -> list[dict[str, Any]]:
-    """Proposals of a day and all set-points in the journal, with where they stand."""
-    known = standings(home)
-    rows = [
+    """Proposals of a day and everything approved before, with where it stands."""
+    approved = {a.point.decision_id: a for a in approvals(home)}
+    rows = [(p, standing(home, p) if p.decision_id in approved else "proposed") for p in proposals(home, as_of)]
+    shown = {p.decision_id for p, _ in rows}
+    rows += [(a.point, standing(home, a.point)) for key, a in approved.items() if key not in shown]
+    return [
         {"decision_id": p.decision_id, "machine": p.machine_id, "setting": p.setting, "from": p.previous, "to": p.value,
-         "standing": known[p.decision_id].event if p.decision_id in known else "proposed"}
-        for p in proposals(home, as_of)
+         "standing": where}
+        for p, where in rows
+        if math.isfinite(p.value)
     ]  # fmt: skip
-    shown = {row["decision_id"] for row in rows}
-    rows += [
-        {"decision_id": key, "machine": s.point.machine_id, "setting": s.point.setting, "from": s.point.previous,
-         "to": s.point.value, "standing": s.event}
-        for key, s in known.items()
-        if key not in shown
-    ]  # fmt: skip
-    return rows
