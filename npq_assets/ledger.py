@@ -60,6 +60,7 @@ def open_accounts(home: Home, day: object) -> pl.DataFrame:
     """Writes the ledger rows of a day's decisions, keeping outcomes that are known of the same decisions."""
     from npq_assets.evaluation.ledger import ledger_rows
     from npq_assets.logistics.output import logistics_accounts
+    from npq_assets.manufacturing.equipment_output import equipment_accounts
     from npq_assets.manufacturing.output import accounts_of as manufacturing_accounts
     from npq_assets.retail.customer_output import customer_accounts
     from npq_assets.retail.output import load_plan
@@ -70,6 +71,7 @@ def open_accounts(home: Home, day: object) -> pl.DataFrame:
     accounts += customer_accounts(home, day)
     accounts += logistics_accounts(home, day)
     accounts += manufacturing_accounts(home, day)
+    accounts += equipment_accounts(home, day)
     if not accounts:
         return LEDGER.empty()
     rows = pl.concat(accounts, how="vertical_relaxed")

@@ -94,7 +94,6 @@ COMPONENTS: tuple[Component, ...] = (
 )
 
 
-
 @dataclass(frozen=True)
 class Setting:
     """A setting of a maker: its limits, the cost of a change, and the signs that the engineers are sure of."""
@@ -786,7 +785,11 @@ class Past:
 def inspections_frame(units: pl.DataFrame) -> pl.DataFrame:
     """`manufacturing.inspections` of units, on the day after they were measured."""
     return units.select(
-        "unit_id", (pl.col("measured_at") + pl.duration(days=1)).alias("inspected_at"), "machine_id", "product_id", "defect"
+        "unit_id",
+        (pl.col("measured_at") + pl.duration(days=1)).alias("inspected_at"),
+        "machine_id",
+        "product_id",
+        "defect",
     )
 
 

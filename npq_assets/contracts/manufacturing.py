@@ -263,7 +263,9 @@ TABLES = (
             required("current", Kind.NUMBER, "Value in force."),
             optional("cost_per_unit_change", Kind.NUMBER, "Cost of a change by one unit (money).", low=0),
             optional("ramp_limit", Kind.NUMBER, "Largest change in one step.", low=0),
-            optional("scrap_sign", Kind.INTEGER, "1: more of it never lowers scrap; -1: never raises it.", low=-1, high=1),
+            optional(
+                "scrap_sign", Kind.INTEGER, "1: more of it never lowers scrap; -1: never raises it.", low=-1, high=1
+            ),
             optional("energy_sign", Kind.INTEGER, "The same of energy.", low=-1, high=1),
             optional("minutes_sign", Kind.INTEGER, "The same of the time for a unit.", low=-1, high=1),
         ),

@@ -238,8 +238,8 @@ def fit_surface(log: MachineLog, limits: list[SettingLimits]) -> Surface:
     covariance = _clustered(design, _demeaned(total[:, None], weight, group)[:, 0], root, regime)[: 2 * k, : 2 * k]
     by_day = rows.group_by("on").agg(pl.col(names).mean()).sort("on").select(names).to_numpy().astype(float)
     by_day = (by_day - middle) / half
-    mean = by_day.mean(axis=0)
-    shape = np.linalg.inv(np.cov(by_day.T).reshape(k, k) + 1e-6 * np.eye(k))
+    mean = np.asarray(by_day.mean(axis=0), float)
+    shape = np.asarray(np.linalg.inv(np.cov(by_day.T).reshape(k, k) + 1e-6 * np.eye(k)), float)
     far = np.einsum("ij,jk,ik->i", by_day - mean, shape, by_day - mean)
     return Surface(names, middle, half, linear, square, by_response, covariance, seen, mean, shape,
                    float(np.quantile(far, SEEN_SHARE)), regimes)  # fmt: skip
@@ -354,7 +354,9 @@ def _best(surface: Surface, log: MachineLog, limits: list[SettingLimits], notes:
             notes,
         )
     words = "; ".join(_effects(surface, log, now, after))
-    return Proposal(values, saving, saving - half, saving + half, seen, "improve", words, surface.cost(now) * scale, notes)
+    return Proposal(
+        values, saving, saving - half, saving + half, seen, "improve", words, surface.cost(now) * scale, notes
+    )
 
 
 def _t_quantile(freedom: int) -> float:
@@ -372,7 +374,10 @@ def within(limit: SettingLimits, value: float) -> float:
     step = 10.0**-digits
     clipped = min(max(value, low), high)
     towards = np.floor if clipped > limit.current else np.ceil
-    rounded = limit.current + float(towards((clipped - limit.current) / step + (1e-9 if clipped > limit.current else -1e-9))) * step
+    rounded = (
+        limit.current
+        + float(towards((clipped - limit.current) / step + (1e-9 if clipped > limit.current else -1e-9))) * step
+    )
     return float(min(max(round(rounded, digits + 4), low), high))
 
 
@@ -426,7 +431,9 @@ def withdraw(
     later = (rows["on"] >= changed_on).to_numpy()
     setups = rows["setups"].to_numpy().astype(float)
     group = rows["product"].to_numpy()
-    x = _demeaned(np.column_stack([later.astype(float), rows["late"].to_numpy().astype(float), setups / weight]), weight, group)
+    x = _demeaned(
+        np.column_stack([later.astype(float), rows["late"].to_numpy().astype(float), setups / weight]), weight, group
+    )
     root = np.sqrt(weight)
     beta = np.linalg.lstsq(x * root[:, None], _demeaned(money[:, None], weight, group)[:, 0] * root, rcond=None)[0]
     rest = money - np.column_stack([rows["late"].to_numpy().astype(float), setups / weight]) @ beta[1:]

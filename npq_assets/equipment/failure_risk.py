@@ -84,7 +84,7 @@ def failure_risk(history: MachineHistory, lives: pl.DataFrame, day: datetime, *,
         learned = _learned(table, x, history, component, day, x[asked], trees) if asked.any() else None
         signs = [""] * len(ages)
         if learned is not None and known.any():
-            place = {k: j for j, k in enumerate(np.flatnonzero(asked))}
+            place = {int(k): j for j, k in enumerate(np.flatnonzero(asked))}
             for i, machine in enumerate(running["machine"]):
                 if known[i]:
                     daily[i] = learned[0][place[row_of[machine]]]

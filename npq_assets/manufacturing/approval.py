@@ -1,4 +1,4 @@
-"""The gate between a proposed setting and a machine: a person approves, then `equipment.setpoints` carries it, and can take it back.
+"""The gate between a proposed setting and a machine: a person approves, `equipment.setpoints` carries, and can take back.
 
 A journal of approvals, appended to and never rewritten, is the only state of the gate; what became of a set-point behind it is
 in the journal of the last door. Nothing here decides what a good value is.
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
@@ -56,7 +56,12 @@ def publisher_for(home: Home) -> Publisher:
         from npq_assets.mqtt import broker_of
 
         return MqttPublisher(broker_of(home.settings))
-    return FilePublisher(outbox(home))
+    return file_publisher(home)
+
+
+def file_publisher(home: Home) -> Publisher:
+    """Files in the outbox, which nobody acknowledges."""
+    return cast(Publisher, FilePublisher(outbox(home)))
 
 
 def approvals(home: Home) -> list[Approval]:
@@ -103,7 +108,9 @@ def _too_far(home: Home, point: SetPoint) -> str:
     rows = pl.read_parquet(home.mart("manufacturing", "process_settings")).filter(
         (pl.col("machine_id") == point.machine_id) & (pl.col("setting") == point.setting)
     )
-    ramp = rows["ramp_limit"][0] if rows.height and rows["ramp_limit"][0] is not None else 0.1 * (point.high - point.low)
+    ramp = (
+        rows["ramp_limit"][0] if rows.height and rows["ramp_limit"][0] is not None else 0.1 * (point.high - point.low)
+    )
     step = abs(point.value - point.previous)
     return "" if step <= ramp * (1 + 1e-6) + 1e-9 else f"a step of {step:g} is more than {ramp:g}"
 
@@ -143,16 +150,28 @@ def waiting(home: Home) -> list[SetPoint]:
     return [a.point for a in latest.values() if standing(home, a.point) in ("approved", "sent", "silent")]
 
 
-def publish(home: Home, publisher: Publisher, *, live: bool = False, seconds: float = setpoints.ACK_SECONDS) -> list[Delivery]:
+def publish(
+    home: Home, publisher: Publisher, *, live: bool = False, seconds: float = setpoints.ACK_SECONDS
+) -> list[Delivery]:
     """Hands approved set-points on; without `live` nothing leaves. See `equipment.setpoints.publish`."""
     points = [p for p in waiting(home) if not (standing(home, p) == "sent" and not publisher.acknowledges)]
     return setpoints.publish(
-        points, publisher, door_journal(home), dry_run=not live, limits=limits_of(home) if points else None, seconds=seconds
+        points,
+        publisher,
+        door_journal(home),
+        dry_run=not live,
+        limits=limits_of(home) if points else None,
+        seconds=seconds,
     )
 
 
 def roll_back(
-    home: Home, decision_ids: Sequence[str], publisher: Publisher, *, live: bool = False, seconds: float = setpoints.ACK_SECONDS
+    home: Home,
+    decision_ids: Sequence[str],
+    publisher: Publisher,
+    *,
+    live: bool = False,
+    seconds: float = setpoints.ACK_SECONDS,
 ) -> list[Delivery]:
     """Sets the values again that were in force before approved set-points; without `live` nothing leaves.
 

@@ -7,6 +7,7 @@ import polars as pl
 
 from npq_assets.contracts import DECISIONS
 from npq_assets.errors import Unavailable
+from npq_assets.manufacturing.equipment_assets import MAINTENANCE_KEY
 from npq_assets.orchestration import AS_OF, RETRY, HomeResource, as_of_of, preview
 from npq_assets.publishing import write_decisions
 from npq_assets.version import code_version
@@ -52,7 +53,7 @@ def _skipped(reason: str) -> dg.MaterializeResult[None]:
 
 @dg.asset(
     key=PLAN_KEY,
-    deps=INPUTS,
+    deps=[MAINTENANCE_KEY, *INPUTS],
     partitions_def=AS_OF,
     group_name="manufacturing_plan",
     kinds={"python", "cvxpy", "parquet"},

@@ -76,7 +76,10 @@ def decide_settings(inputs: ControlInputs) -> ControlDecision:
             continue
         _enter(inputs, name, limits, found, rows, accounts)
     stamp = (pl.lit(inputs.as_of).alias("as_of"), pl.lit(inputs.snapshot).alias("input_snapshot"))
-    money = {"decision_id": pl.String, **dict.fromkeys(("expected_cost", "naive_expected_cost", "lower_bound"), pl.Float64)}
+    money = {
+        "decision_id": pl.String,
+        **dict.fromkeys(("expected_cost", "naive_expected_cost", "lower_bound"), pl.Float64),
+    }
     return ControlDecision(
         pl.DataFrame(rows, schema=_COLUMNS, orient="row").with_columns(*stamp),
         pl.DataFrame(accounts, schema=money, orient="row").with_columns(*stamp),
@@ -147,5 +150,3 @@ def last_change(inputs: ControlInputs, machine: str) -> tuple[date | None, dict[
     today = mine.filter(pl.col("on") == last)
     before = {s: float(v) for s, v in today.select("setting", "previous").iter_rows()}
     return last, before, today["decision_id"].is_not_null().any()
-
-

@@ -154,9 +154,7 @@ def read_maintenance(home: Home, as_of: date) -> MaintenanceInputs:
     )
 
 
-def _telemetry(
-    home: Home, as_of: date, machines: list[str], parts: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _telemetry(home: Home, as_of: date, machines: list[str], parts: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """A row a machine and day with the sensors' daily means, stuck ones silenced; and the stuck ones."""
     readings = (
         mart(home, "sensor_day")
@@ -235,7 +233,9 @@ def _worth(home: Home, as_of: date) -> pl.DataFrame | None:
     found = pl.read_parquet(max(places)[1], hive_partitioning=False)
     if found.is_empty():
         return None
-    return found.select("machine_id", pl.col("period_start").alias("on"), (pl.col("worth_per_hour") / 60).alias("by_plan"))
+    return found.select(
+        "machine_id", pl.col("period_start").alias("on"), (pl.col("worth_per_hour") / 60).alias("by_plan")
+    )
 
 
 # --- Quality -------------------------------------------------------------------------------------------------------------------
@@ -396,7 +396,9 @@ def read_control(home: Home, as_of: date) -> ControlInputs:
     if settings.is_empty():
         raise Unavailable("manufacturing.process_settings: no rows accepted, so there is nothing to set; land them")
     opens = pl.lit(midnight(as_of)).dt.replace_time_zone("UTC")
-    changes = mart(home, "setting_changes").filter(pl.col("changed_at") < opens).sort("machine_id", "setting", "changed_at")
+    changes = (
+        mart(home, "setting_changes").filter(pl.col("changed_at") < opens).sort("machine_id", "setting", "changed_at")
+    )
     if changes.is_empty():
         raise Unavailable(
             f"manufacturing.setting_changes: no change known before {as_of}, so the log cannot show what settings do; land them"
@@ -433,7 +435,12 @@ def read_control(home: Home, as_of: date) -> ControlInputs:
         as_of=as_of,
         settings=limits.sort("machine_id", "setting"),
         changes=keyed.select(
-            "machine_id", "setting", on=pl.col("at").dt.date(), value="value", previous="previous", decision_id="decision_id"
+            "machine_id",
+            "setting",
+            on=pl.col("at").dt.date(),
+            value="value",
+            previous="previous",
+            decision_id="decision_id",
         ),
         rows=rows,
         values=_in_force(rows, keyed),
@@ -463,9 +470,7 @@ def _in_force(rows: pl.DataFrame, changes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _prices(
-    home: Home, as_of: date, rows: pl.DataFrame, products: pl.DataFrame, notes: list[str]
-) -> pl.DataFrame:
+def _prices(home: Home, as_of: date, rows: pl.DataFrame, products: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     """Money for a scrapped unit, a kWh and a minute by machine, from the last weeks and the plan in force."""
     recent = rows.filter(pl.col("on") >= as_of - timedelta(days=USUAL_DAYS))
     base = recent if recent.height else rows

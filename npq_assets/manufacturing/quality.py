@@ -94,7 +94,10 @@ def _matrix(rows: pl.DataFrame, inputs: QualityInputs) -> np.ndarray:
     """Measurements of units; what is missing counts as usual."""
     usual = inputs.learned.select(inputs.features).median().row(0)
     return np.column_stack(
-        [rows[name].fill_null(middle).to_numpy().astype(float) for name, middle in zip(inputs.features, usual, strict=True)]
+        [
+            rows[name].fill_null(middle).to_numpy().astype(float)
+            for name, middle in zip(inputs.features, usual, strict=True)
+        ]
     )
 
 
@@ -113,7 +116,11 @@ def decide_quality(inputs: QualityInputs, judged: HeldOut) -> QualityDecision:
     """
     x, defects = _learned(inputs)
     y = np.any(list(defects.values()), axis=0).astype(float)
-    p = inputs.learned.select("unit_id").join(judged.rows, on="unit_id", how="left", maintain_order="left")["p"].to_numpy()
+    p = (
+        inputs.learned.select("unit_id")
+        .join(judged.rows, on="unit_id", how="left", maintain_order="left")["p"]
+        .to_numpy()
+    )
     alarm = cheapest_alarm(y, p, miss=inputs.miss_cost, inspection=inputs.inspection_cost)
     model = learn_defects(list(inputs.features), x, defects, trees=TREES)
     signals = _signals(inputs)
@@ -183,13 +190,18 @@ def _alerts(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
 
 
 def _accounts(rows: list[tuple[Any, ...]], inputs: QualityInputs) -> pl.DataFrame:
-    schema = {"decision_id": pl.String, **dict.fromkeys(("expected_cost", "naive_expected_cost", "lower_bound"), pl.Float64)}
+    schema = {
+        "decision_id": pl.String,
+        **dict.fromkeys(("expected_cost", "naive_expected_cost", "lower_bound"), pl.Float64),
+    }
     return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
         pl.lit(inputs.as_of).alias("as_of"), pl.lit(inputs.snapshot).alias("input_snapshot")
     )
 
 
-def _facts(inputs: QualityInputs, alarm: Alarm, p: np.ndarray, y: np.ndarray, opened: int, alerts: int) -> dict[str, Any]:
+def _facts(
+    inputs: QualityInputs, alarm: Alarm, p: np.ndarray, y: np.ndarray, opened: int, alerts: int
+) -> dict[str, Any]:
     alarmed = p >= alarm.threshold
     return {
         "threshold": alarm.threshold if np.isfinite(alarm.threshold) else None,
@@ -236,7 +248,9 @@ def _signals(inputs: QualityInputs) -> pl.DataFrame:
             if rule not in SHOWN_RULES or not late:
                 continue
             k = int(late[-1])
-            words = f"{feature} of {machine}: {RULES[rule]}, last on {on[k]} ({values[k]:.4g}, centre {chart.centre:.4g})"
+            words = (
+                f"{feature} of {machine}: {RULES[rule]}, last on {on[k]} ({values[k]:.4g}, centre {chart.centre:.4g})"
+            )
             rows.append((machine, feature, RULES[rule], on[k], float(values[k]), chart.centre, low, high, words))
     schema = {
         "machine_id": pl.String, "feature": pl.String, "rule": pl.String, "signalled_on": pl.Date, "value": pl.Float64,
@@ -257,5 +271,3 @@ def _stuck_row(machine: str, feature: str, days: pl.DataFrame, reason: str) -> t
     value = float(days["value"][-1])
     return (machine, feature, "no variation", days["on"][-1], value, value, value, value,
             f"{feature} of {machine}: {reason.partition(': ')[2]}")  # fmt: skip
-
-
