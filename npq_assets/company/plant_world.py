@@ -1,7 +1,7 @@
 """The plant in the closed loop: npq's decisions against the plant's own careful planner, with the same orders and luck.
 
-Beside the naive world, which runs parts to failure, inspects every second unit and leaves settings alone, lives a third one that
-replaces parts at the best fixed age: the yardstick for maintenance. How a day on the shop floor goes does not belong here (see
+The naive world runs parts to failure, inspects every second unit and leaves settings alone. Beside it the parts alone live under
+rules that replace them at a fixed age: the yardstick for maintenance. How a day on the shop floor goes does not belong here (see
 `shop_floor`).
 """
 
@@ -38,6 +38,9 @@ from npq_assets.settings import Home
 Floats = NDArray[np.float64]
 
 BEST_INTERVAL = "best fixed interval"
+HINDSIGHT_INTERVAL = "best fixed interval in hindsight"
+# Ages tried in hindsight, as multiples of the ages of least long-run cost; the last one never replaces.
+INTERVAL_FACTORS = (0.7, 0.85, 1.0, 1.2, 1.45, 1.75, 2.1, np.inf)
 
 
 class PlantWorld:
@@ -58,27 +61,27 @@ class PlantWorld:
         self._plant: Plant = copy.copy(beginning.plant)
         self._stores = beginning.present.copy()
         self._demand = beginning.demand
-        self._ours, self._theirs, self._third = (past.floor.copy() for _ in range(3))
-        self._planner, self._third_planner = past.planner.copy(), past.planner.copy()
+        self._ours, self._theirs = past.floor.copy(), past.floor.copy()
+        self._planner = past.planner.copy()
         self._ordered = list(self._plant._ordered[-6:])
-        for floor in (self._ours, self._theirs, self._third):
+        for floor in (self._ours, self._theirs):
             floor.plant = self._plant
-        for planner in (self._planner, self._third_planner):
-            planner.plant = self._plant
+        self._planner.plant = self._plant
         self._units = np.zeros((2, 2))  # (worlds, due and in time)
         last = len(past.days) - 1
         made = self._plant.units_frame(last, past.worn[last]) if last >= 0 else pl.DataFrame()
         # Units measured on the day before, which wait for whoever inspects them.
-        self._waiting = [made, made, made]
-        self._intervals = _best_intervals()
-        self._yardstick = dict.fromkeys(self.kinds, 0.0)
+        self._waiting = [made, made]
+        # The parts alone, under a fixed age of replacement each.
+        self._by_age = [(_best_intervals() * factor, past.floor.wear.copy()) for factor in INTERVAL_FACTORS]
+        self._by_age_cost = np.zeros(len(INTERVAL_FACTORS))
+        self._naive_cost = dict.fromkeys(EQUIPMENT_KINDS, 0.0)
         self.refused_set_points = 0
 
     def open(self, folder: LandingFolder, first_day: date, last_day: date) -> None:
         """Lands what was bought before the first day; what the calendar will be has landed with the history."""
         # The components whose turn it is on the first day are ordered before it opens, as on any other day.
         self._theirs.buy(first_day)
-        self._third.buy(first_day)
         self._land_receipts(folder, first_day, self._ours.buy(first_day))
 
     def step(self, home: Home, folder: LandingFolder, day: date) -> list[CostRow]:
@@ -89,34 +92,55 @@ class PlantWorld:
         alerted = set(_decided(home, "quality_alerts", day)["unit_id"].to_list())
         inspected = [
             self._waiting[0].filter(pl.col("unit_id").is_in(list(alerted))),
-            *(w.filter(pl.col("number") % INSPECTED_EVERY == 0) for w in self._waiting[1:]),
+            self._waiting[1].filter(pl.col("number") % INSPECTED_EVERY == 0),
         ]
         quality = [self._quality_cost(w, seen) for w, seen in zip(self._waiting, inspected, strict=True)]
         ours = self._ours.live(day, lots, overtime, read_replacements(home, plant, day))
         theirs = self._theirs.live(day, *self._planner.lots(day, self._theirs))
-        third = self._third.live(day, *self._third_planner.lots(day, self._third), self._due_by_age(day))
-        floors = (self._ours, self._theirs, self._third)
+        floors = (self._ours, self._theirs)
         self._waiting = [plant.units_frame(offset, floor.wear.worn(offset)) for floor in floors]
         traded = live(self._stores, self._demand)
         self._ordered = [*self._ordered, traded.ordered.sum(axis=0).astype(np.float64)][-7:]
         new = plant.orders_of(day, self._ordered)
         for floor in floors:
             floor.accept(new)
-        for planner in (self._planner, self._third_planner):
-            planner.observe(new)
+        self._planner.observe(new)
         self._units += np.array([[lived.due, lived.in_time] for lived in (ours, theirs)])
         tomorrow = day + timedelta(days=1)
         self._theirs.buy(tomorrow)
-        self._third.buy(tomorrow)
         self._land(folder, day, ours, new, self._ours.buy(tomorrow))
         self._land_equipment(folder, day, ours, inspected[0])
-        for kind, money in self._by_line(third, quality[2], np.zeros(len(plant.machine_ids))).items():
-            self._yardstick[kind] += float(money.sum())
-        return self._costs(day, (ours, quality[0], changed), (theirs, quality[1], np.zeros(len(plant.machine_ids))))
+        self._replace_by_age(day)
+        none = np.zeros(len(plant.machine_ids))
+        rows = self._costs(day, (ours, quality[0], changed), (theirs, quality[1], none))
+        for row in rows:
+            if row.kind in self._naive_cost:
+                self._naive_cost[row.kind] += row.naive
+        return rows
 
     def yardsticks(self) -> dict[str, dict[str, float]]:
-        """Costs by kind of rules that lived beside both worlds, by the rule's name."""
-        return {BEST_INTERVAL: dict(self._yardstick)}
+        """Costs of fixed ages of replacement, by the rule's name; scrap and energy are those of the naive world.
+
+        One planner knows how long parts live in the long run, the other also what will happen in these very weeks.
+        """
+        other = {kind: self._naive_cost[kind] for kind in EQUIPMENT_KINDS if kind != "failures"}
+        known = float(self._by_age_cost[INTERVAL_FACTORS.index(1.0)])
+        return {
+            BEST_INTERVAL: {"failures": known, **other},
+            HINDSIGHT_INTERVAL: {"failures": float(self._by_age_cost.min()), **other},
+        }
+
+    def _replace_by_age(self, day: date) -> None:
+        """Lives the day with the parts alone under each fixed rule: replaced past their age, on days when the machine works."""
+        offset = self._plant.offset(day)
+        for k, (ages, wear) in enumerate(self._by_age):
+            due = [
+                (int(m), int(c))
+                for m, c in np.argwhere((wear.age(offset) >= ages) & (wear.remaining(offset) > 0))
+                if self._plant.regular_minutes(int(m), day) > 0
+            ]
+            done = wear.step(offset, due)
+            self._by_age_cost[k] += float(self._plant.standstill(day, done)[2].sum())
 
     def _take_set_points(self, home: Home, folder: LandingFolder, day: date) -> Floats:
         """Approves and publishes the day's set-points as files, and takes them as machines do; money of the changes (M)."""
@@ -162,15 +186,6 @@ class PlantWorld:
             elif defect:
                 money[machines[machine]] += MISS_COST
         return money
-
-    def _due_by_age(self, day: date) -> list[tuple[int, int]]:
-        """Parts that the fixed rule replaces before a day opens: those past their age, on days when the machine works."""
-        offset, wear = self._plant.offset(day), self._third.wear
-        return [
-            (int(m), int(c))
-            for m, c in np.argwhere(wear.age(offset) >= self._intervals)
-            if self._plant.regular_minutes(int(m), day) > 0 and wear.remaining(offset)[m, c] > 0
-        ]
 
     def _land_equipment(self, folder: LandingFolder, day: date, ours: FloorDay, inspected: pl.DataFrame) -> None:
         plant = self._plant
