@@ -195,7 +195,7 @@ def _signs(names: list[str], x: Array, row: int, count: int = 2) -> str:
             continue
         name = names[k]
         if name.endswith("_7"):
-            words.append(f"{x[row, k]:.0f} errors {name.removesuffix('_7')} in a week")
+            words.append(f"{name.removesuffix('_7')} {x[row, k]:.0f} times in a week")
         else:
             words.append(
                 f"{name.removesuffix('_three')} {abs(x[row, k]):.3g} {'above' if x[row, k] > 0 else 'below'} its last weeks"

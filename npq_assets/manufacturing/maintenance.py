@@ -78,6 +78,9 @@ def plan_maintenance(inputs: MaintenanceInputs) -> MaintenanceDecision:
         pl.Series("naive_expected_cost", naive),
         # The program was solved to its proven optimum, so that each share of it is its own bound.
         pl.Series("lower_bound", np.minimum(result.expected, result.expected * _share(result))),
+        # What a replacement, and a failure, of it costs: the prices at which the week is settled.
+        pl.Series("planned_price", problem.cost.mean(axis=1)),
+        pl.Series("failure_price", problem.failure_cost),
         *stamp,
     )
     plan = _plan(rows, problem, result, lost, inputs, ids).with_columns(*stamp)

@@ -9,6 +9,7 @@ from html import escape
 import polars as pl
 
 from npq_assets.manufacturing.drivers import DriverFindings
+from npq_assets.manufacturing.equipment_showing import equipment_sections
 from npq_assets.manufacturing.forecast import ProductionForecast
 from npq_assets.manufacturing.output import load_findings, load_forecast, load_plan, load_schedule
 from npq_assets.manufacturing.plan import ProductionPlan
@@ -123,7 +124,7 @@ def gantt_markdown(jobs: pl.DataFrame, as_of: date) -> str:
 
 
 def sections(home: Home, day: date) -> list[Section]:
-    """The report's pages of the plant: schedule, late orders, worth of capacity, and what drives output, scrap and energy."""
+    """The pages of the plant: schedule, late orders, worth of capacity, what drives output, scrap and energy; equipment."""
     found = []
     schedule, plan = load_schedule(home, day), load_plan(home, day)
     if schedule is not None and schedule.jobs.height:
@@ -159,7 +160,7 @@ def sections(home: Home, day: date) -> list[Section]:
         found.append(_forecast_shown(ahead))
     if (drivers := load_findings(home, day)) is not None:
         found.append(_drivers_shown(drivers))
-    return found
+    return [*found, *equipment_sections(home, day)]
 
 
 def _forecast_shown(ahead: ProductionForecast) -> Section:
