@@ -57,7 +57,8 @@ def realized_cost(lives: pl.DataFrame, accounts: pl.DataFrame, as_of: date) -> p
         lives.filter(pl.col("ended_on").is_between(as_of, as_of + timedelta(days=HORIZON), closed="left"))
         .group_by("machine_id", "component")
         .agg(
-            (pl.col("ended_by") == "planned").sum().alias("planned"), (pl.col("ended_by") == "failure").sum().alias("failed")
+            (pl.col("ended_by") == "planned").sum().alias("planned"),
+            (pl.col("ended_by") == "failure").sum().alias("failed"),
         )
     )
     return accounts.join(ended, on=["machine_id", "component"], how="left", maintain_order="left").select(

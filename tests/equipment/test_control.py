@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npq_assets.equipment.control import MachineLog, SettingLimits, fit_surface, propose, within, withdraw
+from npq_assets.equipment.control import MachineLog, SettingLimits, fit_surface, propose, withdraw, within
 from npq_assets.errors import NpqError
 
 AS_OF = date(2024, 12, 1)
@@ -81,7 +81,9 @@ hostile = st.one_of(
 
 
 @settings(max_examples=25)
-@given(hostile, hostile, st.integers(0, 3), st.sampled_from(["values", "energy", "scrap", "minutes"]), st.floats(-1e6, 1e6))
+@given(
+    hostile, hostile, st.integers(0, 3), st.sampled_from(["values", "energy", "scrap", "minutes"]), st.floats(-1e6, 1e6)
+)
 def test_no_set_point_leaves_its_limits_whatever_sensors_say(
     heat: float, speed: float, seed: int, broken: str, drift: float
 ) -> None:
@@ -100,7 +102,9 @@ def test_no_set_point_leaves_its_limits_whatever_sensors_say(
         if value is not None:
             assert limit.low <= value <= limit.high
             assert abs(value - limit.current) <= limit.ramp + 1e-9
-    back = withdraw(MachineLog(rows, PRICES, 600.0), now, AS_OF - timedelta(days=8), {"heat": heat, "speed": speed}, AS_OF)
+    back = withdraw(
+        MachineLog(rows, PRICES, 600.0), now, AS_OF - timedelta(days=8), {"heat": heat, "speed": speed}, AS_OF
+    )
     for limit in now:
         if back is not None and limit.name in back.values:
             assert limit.low <= back.values[limit.name] <= limit.high

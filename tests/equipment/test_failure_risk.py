@@ -36,11 +36,15 @@ def plant(machines: int = 8, taken_out: bool = False, seed: int = 0) -> tuple[Ma
             start = end
     schema = {"machine": pl.String, "component": pl.String, "date": pl.Datetime("us")}
     history = MachineHistory(
-        pl.DataFrame(readings, schema={"machine": pl.String, "date": pl.Datetime("us"), "heat": pl.Float64}, orient="row"),
+        pl.DataFrame(
+            readings, schema={"machine": pl.String, "date": pl.Datetime("us"), "heat": pl.Float64}, orient="row"
+        ),
         pl.DataFrame(schema={"machine": pl.String, "date": pl.Datetime("us"), "error": pl.String}),
         pl.DataFrame(replaced, schema=schema, orient="row"),
         pl.DataFrame(failed, schema=schema, orient="row"),
-        pl.DataFrame({"machine": [f"m{m}" for m in range(machines)], "machine_age": [float(m) for m in range(machines)]}),
+        pl.DataFrame(
+            {"machine": [f"m{m}" for m in range(machines)], "machine_age": [float(m) for m in range(machines)]}
+        ),
     )
     columns = ["machine", "component", "days", "failed", "running", "age_known"]
     return history, pl.DataFrame(lives, schema=columns, orient="row")
@@ -67,7 +71,14 @@ def test_parts_at_their_end_are_seen_also_by_those_who_always_acted_on_the_signs
     for machine, day in last_days(history)[:4]:
         known = at(history, day)
         running = pl.DataFrame(
-            {"machine": [machine], "component": ["pump"], "days": [80.0], "failed": [0], "running": [True], "age_known": [True]}
+            {
+                "machine": [machine],
+                "component": ["pump"],
+                "days": [80.0],
+                "failed": [0],
+                "running": [True],
+                "age_known": [True],
+            }
         )
         past = pl.DataFrame({"machine": ["x"] * 6, "component": ["pump"] * 6, "days": [70.0, 75, 80, 85, 90, 95],
                              "failed": [1] * 6, "running": [False] * 6, "age_known": [True] * 6})  # fmt: skip

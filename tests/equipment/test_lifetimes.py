@@ -39,7 +39,10 @@ def test_parts_that_do_not_wear_out_are_not_replaced_by_age(shape: float, scale:
 
 
 @given(
-    st.lists(st.floats(0.0, 0.14), min_size=7, max_size=7), st.floats(1.0, 5.0), st.floats(30.0, 300.0), st.floats(0, 400)
+    st.lists(st.floats(0.0, 0.14), min_size=7, max_size=7),
+    st.floats(1.0, 5.0),
+    st.floats(30.0, 300.0),
+    st.floats(0, 400),
 )
 def test_remaining_lives_are_in_order_and_see_the_days_predicted(
     daily: list[float], shape: float, scale: float, age: float

@@ -76,7 +76,9 @@ def home(tmp_path: Path) -> Home:
 
 def ending(home: Home, within: int) -> set[str]:
     """Machines whose belt shows that it ends within so many days."""
-    last = pl.read_parquet(home.mart("manufacturing", "sensor_day")).filter(pl.col("measured_on") == AS_OF - timedelta(days=1))
+    last = pl.read_parquet(home.mart("manufacturing", "sensor_day")).filter(
+        pl.col("measured_on") == AS_OF - timedelta(days=1)
+    )
     return set(last.filter(pl.col("value") > 60.0 + 8 - within - 1 + 0.8)["machine_id"])
 
 
@@ -89,7 +91,9 @@ def test_parts_at_their_end_are_replaced_on_open_days_and_the_rest_is_left_alone
             break
     assert found is not None
     assert ending(home, 2) <= set(found.plan["machine_id"])
-    sound = pl.read_parquet(home.mart("manufacturing", "sensor_day")).filter(pl.col("measured_on") == AS_OF - timedelta(days=1))
+    sound = pl.read_parquet(home.mart("manufacturing", "sensor_day")).filter(
+        pl.col("measured_on") == AS_OF - timedelta(days=1)
+    )
     sound = sound.filter(pl.col("value") < 60.7)["machine_id"]
     assert not set(sound) & set(found.plan["machine_id"])
     closed = found.plan.filter((pl.col("machine_id") == "m1") & (pl.col("planned_on") < AS_OF + timedelta(days=2)))
@@ -118,7 +122,9 @@ def test_what_happens_later_changes_nothing(home: Home) -> None:
 def test_a_stuck_sensor_is_silenced_named_and_does_not_decide(home: Home) -> None:
     frame = pl.read_parquet(home.mart("manufacturing", "sensor_day"))
     stuck = (pl.col("machine_id") == "m3") & (pl.col("measured_on") >= AS_OF - timedelta(days=5))
-    frame = frame.with_columns(pl.when(stuck).then(99.0).otherwise(pl.col(c)).alias(c) for c in ("value", "lowest", "highest"))
+    frame = frame.with_columns(
+        pl.when(stuck).then(99.0).otherwise(pl.col(c)).alias(c) for c in ("value", "lowest", "highest")
+    )
     put(home, "sensor_day", frame)
     found = plan_maintenance(read_maintenance(home, AS_OF))
     assert any("sensor heat of m3 has not moved" in line for line in found.facts["skipped"])
@@ -150,7 +156,9 @@ def test_without_what_is_needed_the_decision_is_skipped_with_its_reason(home: Ho
 
 
 def test_the_plans_standstill_is_taken_from_the_machines_time(home: Home) -> None:
-    stops = pl.DataFrame({"machine_id": ["m1", "m2"], "on": [AS_OF, AS_OF + timedelta(days=1)], "minutes": [60.0, 60.0]})
+    stops = pl.DataFrame(
+        {"machine_id": ["m1", "m2"], "on": [AS_OF, AS_OF + timedelta(days=1)], "minutes": [60.0, 60.0]}
+    )
     write_parquet(stops, plan_folder(home, AS_OF) / STOPS_FILE)
     machines = pl.read_parquet(home.mart("manufacturing", "machines"))
     rows = {(m, d): (minutes, more) for m, d, minutes, more in _calendar(home, machines, AS_OF).iter_rows()}
@@ -276,7 +284,9 @@ def test_the_sample_company_decides_about_equipment(company: Company) -> None:
     ledger = read_decisions(home, DECISIONS["all.ledger"], day)
     assert {"maintenance_plan", "quality_alerts"} <= set(ledger["kind"])
     alerts = read_decisions(home, DECISIONS["manufacturing.quality_alerts"], day)
-    assert (alerts["defect_probability"] >= alerts["threshold"]).all() and set(alerts["decision_id"]) <= set(ledger["decision_id"])
+    assert (alerts["defect_probability"] >= alerts["threshold"]).all() and set(alerts["decision_id"]) <= set(
+        ledger["decision_id"]
+    )
     settings = read_decisions(home, DECISIONS["manufacturing.machine_settings"], day)
     assert settings.filter((pl.col("proposed") < pl.col("low")) | (pl.col("proposed") > pl.col("high"))).is_empty()
     page = home.report(day).read_text(encoding="utf-8")
@@ -292,7 +302,9 @@ def test_later_rows_change_no_earlier_decision_about_equipment(copied: Callable[
     home, day = company.home, company.as_of
     before = {part: load(home, day, part) for part in ("maintenance", "quality", "control")}
     machine = pl.read_parquet(home.mart("manufacturing", "machines"))["machine_id"][0]
-    unit = pl.read_parquet(home.mart("manufacturing", "unit_quality")).filter(~pl.col("is_inspected")).row(0, named=True)
+    unit = (
+        pl.read_parquet(home.mart("manufacturing", "unit_quality")).filter(~pl.col("is_inspected")).row(0, named=True)
+    )
     moment = f"{day + timedelta(days=1)}T10:00:00Z"
     for table, rows in {
         "component_replacements": f"replaced_at,machine_id,component,cause\n{moment},{machine},bearing,failure\n",
