@@ -163,11 +163,14 @@ def _penalized(x: Array, y: Array, new: Array) -> Array:
     """
     from sklearn.linear_model import LogisticRegression
 
-    usual = np.nanmedian(np.where(np.isfinite(x), x, np.nan), axis=0)
-    usual = np.where(np.isfinite(usual), usual, 0.0)
-    good = x[y < 0.5]
-    spread = np.nanstd(np.where(np.isfinite(good), good, np.nan), axis=0)
-    spread = np.where(np.isfinite(spread) & (spread > 1e-9), spread, 1.0)
+    known = np.where(np.isfinite(x), x, np.nan)
+    sound = known[y < 0.5]
+    spoken = np.isfinite(sound).any(axis=0)
+    usual, spread = np.zeros(x.shape[1]), np.ones(x.shape[1])
+    # Without the farthest two in a thousand on each side: a sensor gone wild must not set the scale.
+    low, usual[spoken], high = np.nanquantile(sound[:, spoken], (0.002, 0.5, 0.998), axis=0)
+    width = np.nanstd(np.clip(sound[:, spoken], low, high), axis=0)
+    spread[spoken] = np.where(width > 1e-9, width, 1.0)
 
     def scaled(rows: Array) -> Array:
         z = (np.where(np.isfinite(rows), rows, usual) - usual) / spread

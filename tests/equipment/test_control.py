@@ -55,9 +55,23 @@ def test_the_proposal_goes_down_the_slope_by_one_step_and_says_what_it_saves() -
     assert "kWh" in found.reason
 
 
-def test_noise_and_settings_that_never_moved_are_refused_with_the_reason() -> None:
-    drowned = propose(log(days=90, noise=60.0), LIMITS, None, AS_OF)
-    assert not drowned.values and ("does not carry" in drowned.reason or "best" in drowned.reason)
+def test_where_settings_do_nothing_hardly_a_change_is_proposed() -> None:
+    """The optimum follows luck; its interval knows that: of 20 logs without any effect at most three may deceive."""
+    rng = np.random.default_rng(1)
+    deceived = 0
+    for seed in range(20):
+        base = log(days=120, seed=seed)
+        count = base.rows.height
+        rows = base.rows.with_columns(
+            pl.Series("scrap", base.rows["units"] * 0.03 * rng.uniform(0.2, 1.8, count)),
+            pl.Series("minutes", base.rows["standard"] * rng.normal(1.0, 0.02, count)),
+            pl.Series("energy", base.rows["standard"] * 0.4 * rng.normal(1.0, 0.05, count)),
+        )
+        deceived += bool(propose(MachineLog(rows, PRICES, 600.0), LIMITS, None, AS_OF).values)
+    assert deceived <= 3
+
+
+def test_recent_changes_short_logs_and_settings_that_never_moved_are_refused_with_the_reason() -> None:
     fixed = propose(log(wander=0.0), LIMITS, None, AS_OF)
     assert not fixed.values and "varied" in fixed.reason
     recent = propose(log(), LIMITS, AS_OF - timedelta(days=3), AS_OF)
