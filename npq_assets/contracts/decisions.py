@@ -41,6 +41,9 @@ TABLES = (
         optional("expected_spend_low", Kind.NUMBER, "10 % quantile of that spend (money)."),
         optional("expected_spend_high", Kind.NUMBER, "90 % quantile of that spend (money)."),
         optional("horizon_days", Kind.INTEGER, "Days that the prospects are for."),
+        optional("expected_value", Kind.NUMBER, "Expected margin over the same days (money)."),
+        optional("expected_value_low", Kind.NUMBER, "10 % quantile of that margin (money)."),
+        optional("expected_value_high", Kind.NUMBER, "90 % quantile of that margin (money)."),
     ),
     _decided(
         "retail",
@@ -89,6 +92,7 @@ TABLES = (
         required("promise_broken", Kind.FLAG, "Whether that moment has passed."),
         required("draft", Kind.TEXT, "Draft of the answer, from facts only."),
         required("facts", Kind.TEXT, "The rows that support it: file and line."),
+        optional("answered_by", Kind.TIMESTAMP, "When the planned staff is expected to have answered it."),
     ),
     _decided(
         "retail",
@@ -102,6 +106,11 @@ TABLES = (
         required("expected_cost", Kind.NUMBER, "Cost of staff and of late first responses (money)."),
         required("naive_agents", Kind.INTEGER, "People that the careful rule would plan.", low=0),
         required("naive_expected_cost", Kind.NUMBER, "Expected cost of the naive plan (money)."),
+        optional(
+            "first_response_hours", Kind.NUMBER, "Mean hours to the first answer of requests that come in then.", low=0
+        ),
+        optional("first_response_high", Kind.NUMBER, "90 % quantile of these hours.", low=0),
+        optional("in_time_share", Kind.NUMBER, "Share of them answered within the promise.", low=0, high=1),
     ),
     _decided(
         "manufacturing",

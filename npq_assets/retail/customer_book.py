@@ -26,7 +26,7 @@ class CustomerBook:
 
     Attributes:
         people: customer_key, segment, recency_days, frequency, monetary, spend_91, p_active, expected_spend, spend_q10,
-            spend_q90, main_site; one row a customer.
+            spend_q90, margin_share, main_site; one row a customer.
         lists: customer_key, product_id, score, place (1 is best), kind (`again`, `new`).
         facts: What was judged and chosen, for metadata and the report.
     """
@@ -84,7 +84,8 @@ def _people(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:
             "spend_q90": np.maximum(prospects.spend_q90, prospects.spend_q10),
         }
     )
-    people = people.join(baskets, on=KEY, how="left").join(sites, on=KEY, how="left").sort(KEY)
+    people = people.join(baskets, on=KEY, how="left").join(sites, on=KEY, how="left")
+    people = people.join(_margin_shares(inputs), on=KEY, how="left").sort(KEY)
     facts = {
         "activity model": prospects.activity_model,
         "spend model": prospects.spend_model,
@@ -93,6 +94,14 @@ def _people(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:
         "segment stability": {str(k): round(v, 3) for k, v in segments.stability.items()},
     }
     return people.with_columns(pl.col("frequency", "monetary").fill_null(0)), facts
+
+
+def _margin_shares(inputs: CustomerInputs, weight: float = 50.0) -> pl.DataFrame:
+    """Share of what a customer pays that is margin, shrunk to everybody's by `weight` of money; empty without unit costs."""
+    priced = inputs.purchases.filter(pl.col("margin").is_not_null())
+    everybody = float(priced["margin"].sum()) / max(float(priced["amount"].sum()), 1e-9)
+    share = (pl.col("margin").sum() + weight * everybody) / (pl.col("amount").sum() + weight)
+    return priced.group_by(KEY).agg(share.alias("margin_share"))
 
 
 def _lists(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:

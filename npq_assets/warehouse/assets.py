@@ -157,6 +157,7 @@ class BuiltState:
             f"{file.relative_to(home.root)}:{file.stat().st_size}:{file.stat().st_mtime_ns}"
             for pattern in (
                 "decisions/all/ledger/*/*.parquet",
+                "decisions/retail/messages/*/messages.parquet",
                 "forecasts/retail/*/forecast.parquet",
                 "evaluations/retail/*/*/*.parquet",
             )
