@@ -4,8 +4,8 @@ DIR is a folder of The Complete Journey (`transactions*.parquet`, `products.parq
 …), or one that holds such folders. Written: `recommend_all.parquet` and `recommend_new.parquet` (user, item, rank 1 to 10) for
 the four weeks after the last one known; below OUT/<folder> too where DIR holds several.
 
-The table judges all methods on the last four known weeks (for ratings: on a random quarter of what is known), each trained
-before them only. `--scale` measures time and memory on invented purchases of 100,000 customers and 20,000 products.
+The table judges all methods on the last four known weeks, each trained before them only (for ratings: on parts of the known
+ones, hidden in turn). `--scale` measures time and memory on invented purchases of 100,000 customers and 20,000 products.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from scipy import sparse
 
+from npq_assets.recommendation import stacking
 from npq_assets.recommendation.evaluation import ranking_scores, top_lists
-from npq_assets.recommendation.factors import Matrix, ease, implicit_factors, item_neighbours
+from npq_assets.recommendation.factors import Matrix
 from npq_assets.recommendation.features import PAIR, Known, Settings, know
 from npq_assets.recommendation.purchases import Floats, Ints, Purchases, purchases_of
 from npq_assets.recommendation.ranking import Training, examples, rank, train
@@ -198,25 +198,54 @@ def write_lists(lists: pl.DataFrame, users: np.ndarray, items: np.ndarray, place
 
 # --- ratings -------------------------------------------------------------------------------------------------------------
 
-REGULARIZATIONS = (100.0, 200.0, 350.0, 500.0, 800.0)
+# Share of all ratings that is kept from us, per user: what is known is three quarters.
+KEPT_AWAY = 0.25
 
 
-def rating_scores(bought: sparse.csr_matrix, regularization: float) -> dict[str, Matrix]:
-    """Dense scores of all methods for all customers, seen products excluded."""
-    seen = np.asarray(bought.todense()) > 0
-    factors = implicit_factors(bought, 32, regularization=30.0, confidence=10.0, sweeps=8)
-    scores = {
-        "popularity": np.tile(np.asarray(bought.sum(axis=0)).ravel().astype(np.float32), (bought.shape[0], 1)),
-        "item-kNN": item_neighbours(bought, 200).scores(bought),
-        "implicit ALS": factors.scores(slice(None)),
-        "EASE": ease(bought, regularization).scores(bought),
+def read_ratings(folder: Path) -> tuple[stacking.Choices, np.ndarray, np.ndarray]:
+    """The ratings as choices, with the ids of users and items; time and rating where the file has them."""
+    rows = pl.read_parquet(folder / "train.parquet").unique(["user", "item"], keep="last", maintain_order=True)
+    rows = rows.sort("user", "item")
+    users, items = rows["user"].unique().sort().to_numpy(), rows["item"].unique().sort().to_numpy()
+    moment = rows["ts"].cast(pl.Float64).to_numpy() / 86_400.0 if "ts" in rows.columns else np.zeros(rows.height)
+    strength = rows["rating"].cast(pl.Float64).to_numpy() if "rating" in rows.columns else np.ones(rows.height)
+    choices = stacking.Choices(
+        np.searchsorted(users, rows["user"].to_numpy()).astype(np.int64),
+        np.searchsorted(items, rows["item"].to_numpy()).astype(np.int64),
+        moment,
+        strength,
+        (len(users), len(items)),
+    )
+    return choices, users, items
+
+
+def final_like(found: list[tuple[pl.DataFrame, stacking.Choices]], choices: stacking.Choices) -> dict[str, float]:
+    """nDCG@10 as it would be on the ratings kept away, from parts of the known ones, each hidden once.
+
+    Kept-away ratings count as misses here, so that a hit in a part that is a share p of all ratings stands for KEPT_AWAY / p
+    hits of the final kind: the parts are drawn as those were, at random per user, so both hit alike. The ideal is that of the
+    number kept away of each user.
+    """
+    n_users = choices.shape[0]
+    share = (1.0 - KEPT_AWAY) / len(found)
+    gain, hits = np.zeros(n_users), np.zeros(n_users)
+    for lists, hidden in found:
+        keys = hidden.user * choices.shape[1] + hidden.item
+        user, item = lists["user"].to_numpy(), lists["item"].to_numpy()
+        hit = np.isin(user * choices.shape[1] + item, keys)
+        gain += np.bincount(user, hit / np.log2(lists["rank"].to_numpy() + 1.0), minlength=n_users)
+        hits += np.bincount(user, hit, minlength=n_users)
+    scale = KEPT_AWAY / share / len(found)
+    away = np.maximum(1, np.round(np.bincount(choices.user, minlength=n_users) * KEPT_AWAY / (1 - KEPT_AWAY))).astype(
+        int
+    )
+    best = np.cumsum(1.0 / np.log2(np.arange(1, K + 1) + 1.0))[np.minimum(away, K) - 1]
+    return {
+        "ndcg": float(np.mean(scale * gain / best)),
+        "recall": float(np.mean(scale * hits / away)),
+        "map": float("nan"),
+        "hit_rate": float("nan"),
     }
-    standard = {name: (s - s.mean(1, keepdims=True)) / (s.std(1, keepdims=True) + 1e-9) for name, s in scores.items()}
-    for weight in (0.15, 0.3, 0.45):
-        mixed = (1 - weight) * standard["EASE"] + weight * standard["implicit ALS"]
-        scores[f"EASE + {weight:.2f} ALS"] = mixed
-        scores[f"EASE + {weight:.2f} ALS + 0.15 kNN"] = mixed + 0.15 * standard["item-kNN"]
-    return {name: np.where(seen, -np.inf, s) for name, s in scores.items()}
 
 
 def dense_lists(score: Matrix) -> pl.DataFrame:
@@ -226,41 +255,39 @@ def dense_lists(score: Matrix) -> pl.DataFrame:
     return top_lists(user, best.ravel(), np.take_along_axis(score, best, 1).ravel().astype(float), K)
 
 
-def ratings(folder: Path, out: Path) -> None:
-    """Chooses among all methods on two random quarters of the ratings known, then recommends with the best."""
-    rows = pl.read_parquet(folder / "train.parquet").select("user", "item").unique().sort("user", "item")
-    users, items = rows["user"].unique().sort().to_numpy(), rows["item"].unique().sort().to_numpy()
-    u, i = np.searchsorted(users, rows["user"].to_numpy()), np.searchsorted(items, rows["item"].to_numpy())
-
-    def matrix(mask: np.ndarray) -> sparse.csr_matrix:
-        ones = np.ones(int(mask.sum()), np.float32)
-        return sparse.csr_matrix((ones, (u[mask], i[mask])), shape=(len(users), len(items)))
-
-    table: dict[str, list[dict[str, float]]] = {}
-    for split in range(2):
-        draw = np.random.default_rng(split).random(len(u))
-        share = pl.DataFrame({"user": u, "draw": draw}).select(
-            pl.col("draw").rank().over("user") / pl.len().over("user")
-        )
-        held_out = share["draw"].to_numpy() > 0.75
-        actual = pl.DataFrame({"user": u[held_out], "item": i[held_out]})
-        for regularization in REGULARIZATIONS:
-            for name, score in rating_scores(matrix(~held_out), regularization).items():
-                label = f"{name} (lambda {regularization:.0f})" if "EASE" in name else name
-                if label in table and len(table[label]) > split:
-                    continue
-                table.setdefault(label, []).append(ranking_scores(dense_lists(score), actual))
-    mean = {name: {k: float(np.mean([s[k] for s in found])) for k in found[0]} for name, found in table.items()}
-    shown = dict(sorted(mean.items(), key=lambda row: -row[1]["ndcg"])[:8])
-    print_table("Ratings, a random quarter of what is known, mean of two", {**shown, **{
-        name: mean[name] for name in ("popularity", "item-kNN", "implicit ALS")}})  # fmt: skip
-    best = max(mean, key=lambda name: mean[name]["ndcg"])
-    # More ratings bear the same penalty more lightly: lambda grows with them.
-    regularization = float(best.partition("lambda ")[2].rstrip(")") or 200.0) / 0.75
-    lists = dense_lists(rating_scores(matrix(np.ones(len(u), bool)), regularization)[best.partition(" (lambda")[0]])
-    print(f"chosen: {best}")
+def ratings(folder: Path, out: Path, threads: int, judge: bool) -> None:
+    """Judges all methods on parts of the known ratings, hidden one after the other, then recommends with the stacked ranking."""
+    choices, users, items = read_ratings(folder)
+    settings = stacking.Settings(threads=threads)
+    lists: dict[str, list[tuple[pl.DataFrame, stacking.Choices]]] = {}
+    parts = []
+    for part in stacking.held_out(choices, settings):
+        parts.append((part.rows, part.label, part.hidden))
+        for name, dense in part.scores.items() if judge else ():
+            lists.setdefault(name, []).append((dense_lists(np.where(part.seen, -np.inf, dense)), part.hidden))
+    if judge:
+        half = np.random.default_rng(1).random(choices.shape[0]) < 0.5
+        mean, ours = [], []
+        models = [
+            (users_asked, stacking.fit([(rows, label) for rows, label, _ in parts], settings, ~users_asked))
+            for users_asked in (half, ~half)
+        ]
+        for rows, _, hidden in parts:
+            score = np.zeros(len(rows.user))
+            # Users are ranked by models that learnt from other users only.
+            for users_asked, fitted in models:
+                mine = users_asked[rows.user]
+                score[mine] = stacking.scores_of(fitted, rows, threads)[mine]
+            ours.append((top_lists(rows.user, rows.item, score, K), hidden))
+            mean.append((top_lists(rows.user, rows.item, rows.mean, K), hidden))
+        lists |= {"mean of all": mean, "npq (stacked LambdaRank)": ours}
+        table = {name: final_like(found, choices) for name, found in lists.items()}
+        print_table(f"Ratings, {settings.parts} parts of the known hidden in turn, scaled to what is kept away", table)
+    models = stacking.fit([(rows, label) for rows, label, _ in parts], settings)
+    rows = stacking.rows_of(choices, settings)
+    best = top_lists(rows.user, rows.item, stacking.scores_of(models, rows, threads), K)
     for name in ("recommend_all", "recommend_new"):
-        write_lists(lists, users, items, out / f"{name}.parquet")
+        write_lists(best, users, items, out / f"{name}.parquet")
 
 
 # --- scale ---------------------------------------------------------------------------------------------------------------
@@ -330,7 +357,7 @@ def main() -> None:
         if any(folder.glob("transactions*.parquet")) and (folder / "products.parquet").exists():
             complete_journey(folder, out, options.threads, not options.no_judging)
         elif (folder / "train.parquet").exists():
-            ratings(folder, out)
+            ratings(folder, out, options.threads, not options.no_judging)
         else:
             continue
         found += 1

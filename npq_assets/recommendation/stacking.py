@@ -6,7 +6,9 @@ scores to trust for whom (stacking, Wolpert 1992). Purchases that come again bel
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -83,7 +85,8 @@ def base_scores(choices: Choices, seed: int = 0) -> dict[str, Matrix]:
     EASE regularization grows with the data: lambda = 0.6 % of the choices, about what is best on rating data of any density.
     """
     bought = choices.matrix()
-    liked = choices.matrix(0.5 + choices.strength / max(float(choices.strength.mean(initial=1.0)), 1e-9) / 2)
+    usual = float(np.mean(choices.strength)) or 1.0
+    liked = choices.matrix(0.5 + choices.strength / usual / 2)
     penalty = max(10.0, 0.006 * len(choices.user))
     count = np.asarray(bought.sum(axis=0)).ravel()
     slow = implicit_factors(bought, 24, regularization=30.0, confidence=10.0, sweeps=6, seed=seed)
@@ -115,11 +118,9 @@ def _near(choices: Choices) -> dict[str, Matrix]:
         np.add.at(by_item, (slot, choices.item), 1.0)
         whole = by_item.sum(axis=1, keepdims=True)
         rate = by_item / np.maximum(whole, 1.0)
-        mine = sparse.csr_matrix(
-            (np.ones(len(slot), np.float32), (choices.user, slot)), shape=(choices.shape[0], slots)
-        )
-        share = mine.multiply(1.0 / np.maximum(np.asarray(mine.sum(axis=1)), 1.0)).tocsr()
-        out[f"near {width:.0f} days"] = np.asarray(share @ rate, np.float32)
+        weight = 1.0 / np.bincount(choices.user, minlength=choices.shape[0])[choices.user]
+        mine = sparse.csr_matrix((weight, (choices.user, slot)), shape=(choices.shape[0], slots))
+        out[f"near {width:.0f} days"] = np.asarray(mine @ rate, np.float32)
     return out
 
 
@@ -149,9 +150,15 @@ class Rows:
     mean: Floats
 
 
-def rows_of(choices: Choices, settings: Settings) -> Rows:
-    """The best candidates of every customer with their columns; nothing that the customer chose."""
-    scores = base_scores(choices, settings.seed)
+def rows_of(choices: Choices, settings: Settings, scores: dict[str, Matrix] | None = None) -> Rows:
+    """The best candidates of every customer with their columns; nothing that the customer chose.
+
+    Args:
+        choices: What is known.
+        settings: How many candidates.
+        scores: `base_scores` of the choices, if they were computed before.
+    """
+    scores = scores or base_scores(choices, settings.seed)
     seen = choices.matrix().toarray() > 0
     standard = {name: _standard(score, seen) for name, score in scores.items()}
     mean = np.mean([standard[name] for name in standard if name != "popularity"], axis=0)
@@ -191,35 +198,50 @@ def parts_of(choices: Choices, parts: int, seed: int = 0) -> Ints:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Candidates scored by models that had not seen `label`: one entry a part."""
+    """A part of the choices, hidden.
+
+    Attributes:
+        rows: Candidates as the rest gives them.
+        hidden: The part.
+        scores: Base scores by the rest.
+        seen: What the rest holds (users, items).
+    """
 
     rows: Rows
-    label: NDArray[np.float32]
+    hidden: Choices
+    scores: dict[str, Matrix]
+    seen: NDArray[np.bool_]
+
+    @property
+    def label(self) -> NDArray[np.float32]:
+        """Which of the candidates were hidden choices (n)."""
+        n_items = self.hidden.shape[1]
+        keys = self.hidden.user * n_items + self.hidden.item
+        return np.isin(self.rows.user * n_items + self.rows.item, keys).astype(np.float32)
 
 
-def held_out(choices: Choices, settings: Settings, parts: int | None = None) -> list[HeldOut]:
-    """Each part hidden once: candidates as the rest gives them, and which of them were the hidden choices."""
+def held_out(choices: Choices, settings: Settings) -> Iterator[HeldOut]:
+    """Each part hidden once."""
     number = parts_of(choices, settings.parts, settings.seed)
-    found = []
-    for part in range(settings.parts if parts is None else parts):
-        rows = rows_of(choices.where(number != part), settings)
-        hidden = choices.where(number == part)
-        keys = hidden.user * choices.shape[1] + hidden.item
-        label = np.isin(rows.user * choices.shape[1] + rows.item, keys).astype(np.float32)
-        found.append(HeldOut(rows, label))
-    return found
+    for part in range(settings.parts):
+        rest = choices.where(number != part)
+        scores = base_scores(rest, settings.seed)
+        rows = rows_of(rest, settings, scores)
+        yield HeldOut(rows, choices.where(number == part), scores, rest.matrix().toarray() > 0)
 
 
-def fit(examples: list[HeldOut], settings: Settings, users: NDArray[np.bool_] | None = None) -> list[object]:
-    """LambdaRank models on the held-out parts, of the customers chosen."""
+def fit(
+    examples: Sequence[tuple[Rows, NDArray[np.float32]]], settings: Settings, users: NDArray[np.bool_] | None = None
+) -> list[Any]:
+    """LambdaRank models on held-out parts (candidates and labels), of the customers chosen."""
     lgb = lightgbm()
     xs, ys, groups = [], [], []
-    for one in examples:
-        keep = np.ones(len(one.label), bool) if users is None else users[one.rows.user]
-        user, label = one.rows.user[keep], one.label[keep]
+    for rows, labels in examples:
+        keep = np.ones(len(labels), bool) if users is None else users[rows.user]
+        user, label = rows.user[keep], labels[keep]
         position = np.unique(user, return_inverse=True)[1]
         useful = np.bincount(position, label)[position] > 0 if len(user) else np.zeros(0, bool)
-        xs.append(one.rows.x[keep][useful])
+        xs.append(rows.x[keep][useful])
         ys.append(label[useful])
         groups.append(np.unique(user[useful], return_counts=True)[1])
     x, y, group = np.concatenate(xs), np.concatenate(ys), np.concatenate(groups)
@@ -247,15 +269,15 @@ def fit(examples: list[HeldOut], settings: Settings, users: NDArray[np.bool_] | 
     return models
 
 
-def scores_of(models: list[object], rows: Rows, threads: int = 2) -> Floats:
+def scores_of(models: list[Any], rows: Rows, threads: int = 2) -> Floats:
     """Mean score of the models (n)."""
-    found = [model.predict(rows.x, raw_score=True, num_threads=threads) for model in models]  # type: ignore[attr-defined]
+    found = [model.predict(rows.x, raw_score=True, num_threads=threads) for model in models]
     return np.asarray(np.mean(found, axis=0))
 
 
 def recommend(choices: Choices, settings: Settings | None = None, keep: int = 10) -> pl.DataFrame:
     """The best items that each customer has not chosen: user, item (positions), score, rank."""
     settings = settings or Settings()
-    models = fit(held_out(choices, settings), settings)
+    models = fit([(part.rows, part.label) for part in held_out(choices, settings)], settings)
     rows = rows_of(choices, settings)
     return top_lists(rows.user, rows.item, scores_of(models, rows, settings.threads), keep)
