@@ -5,14 +5,12 @@ DIR is a folder of The Complete Journey (`transactions*.parquet`, `products.parq
 the four weeks after the last one known; below OUT/<folder> too where DIR holds several.
 
 The table judges all methods on the last four known weeks, each trained before them only (for ratings: on parts of the known
-ones, hidden in turn). `--scale` measures time and memory on invented purchases of 100,000 customers and 20,000 products.
+ones, hidden in turn). Time and memory for many customers: `benchmarks.recommendation_scale`.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
-import time
 from pathlib import Path
 
 import numpy as np
@@ -290,49 +288,6 @@ def ratings(folder: Path, out: Path, threads: int, judge: bool) -> None:
         write_lists(best, users, items, out / f"{name}.parquet")
 
 
-# --- scale ---------------------------------------------------------------------------------------------------------------
-
-
-def invented(customers: int, products: int, lines: int, days: int = 180, seed: int = 0) -> Purchases:
-    """Purchases of customers with tastes for families, some products popular, some bought again."""
-    rng = np.random.default_rng(seed)
-    families = 200
-    family = rng.integers(0, families, products)
-    popular = rng.zipf(1.3, products).clip(max=2000).astype(float)
-    by_family = [np.flatnonzero(family == f) for f in range(families)]
-    user = rng.integers(0, customers, lines)
-    taste = rng.integers(0, families, (customers, 8))
-    chosen = taste[user, rng.integers(0, 8, lines)]
-    item = np.empty(lines, np.int64)
-    for f in range(families):
-        mine = np.flatnonzero(chosen == f)
-        weight = popular[by_family[f]]
-        item[mine] = rng.choice(by_family[f], len(mine), p=weight / weight.sum())
-    frame = pl.DataFrame(
-        {"user": user, "item": item, "day": rng.integers(0, days, lines), "amount": rng.gamma(2.0, 2.0, lines)}
-    )
-    return purchases_of(frame, pl.DataFrame({"item": np.arange(products), "family": family}))
-
-
-def scale(customers: int, products: int, threads: int) -> None:
-    """Time and memory from purchases to ten recommendations for everybody."""
-    purchases = invented(customers, products, customers * 50)
-    started = time.monotonic()
-    settings = Settings(factors=32, sweeps=3, neighbours=50, per_source=20, again=40)
-    training = Training(cutoffs=1, trees=80, models=1, pointwise=False, max_users=5000, threads=threads)
-    day = purchases.last_day + 1
-    data = examples(purchases, day, "both", training, settings)
-    model = train(data, training)
-    del data
-    lists = rank(model, know(purchases, day, settings), np.arange(purchases.shape[0]), "both", K)
-    seconds = time.monotonic() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"{customers:,} customers x {products:,} products, {len(purchases.user):,} lines: {lists.height:,} "
-        f"recommendations in {seconds:.0f} s, peak memory {peak:.1f} GB"
-    )
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -340,13 +295,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("."), help="Where the lists go.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-judging", action="store_true", help="Only write the lists.")
-    parser.add_argument("--scale", action="store_true", help="Measure 100,000 customers x 20,000 products instead.")
-    parser.add_argument("--customers", type=int, default=100_000)
-    parser.add_argument("--products", type=int, default=20_000)
     options = parser.parse_args()
-    if options.scale:
-        scale(options.customers, options.products, options.threads)
-        return
     if options.data is None or not options.data.is_dir():
         raise SystemExit(f"--data {options.data}: no such folder; give a folder of the Complete Journey or of ratings")
     folders = [options.data, *sorted(f for f in options.data.iterdir() if f.is_dir())]

@@ -105,9 +105,8 @@ def _margin_shares(inputs: CustomerInputs, weight: float = 50.0) -> pl.DataFrame
 
 
 def _lists(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:
-    from npq_assets.recommendation.features import Settings, know
+    from npq_assets.recommendation.lists import rank_products
     from npq_assets.recommendation.purchases import purchases_of
-    from npq_assets.recommendation.ranking import Training, examples, rank, train
 
     lines = inputs.purchases.select(
         pl.col(KEY).alias("user"),
@@ -120,40 +119,9 @@ def _lists(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:
         pl.col("site_id").alias("site"),
     )
     purchases = purchases_of(lines, inputs.products.select(pl.col("product_id").alias("item"), "family"))
-    today = number_of(inputs.anchor)
-    small = purchases.shape[0] <= 5_000
-    settings = Settings(
-        factors=16 if small else 32,
-        sweeps=4,
-        neighbours=50,
-        per_source=20,
-        again=60,
-        min_buyers=2 if small else 5,
-        seed=inputs.settings.seed,
-    )
-    training = Training(
-        horizon=HORIZON_DAYS,
-        cutoffs=2,
-        trees=60,
-        min_leaf=20,
-        pointwise=False,
-        max_users=4_000,
-        threads=1,
-        seed=inputs.settings.seed,
-    )
-    known = know(purchases, today, settings)
-    everybody = np.unique(purchases.user)
-    found, facts = [], {}
-    for kind in ("again", "new"):
-        data = examples(purchases, today, kind, training, settings)
-        if data.y.sum() < 50:
-            facts[f"ranking of {kind}"] = "too few purchases to learn a ranking; by popularity and habit"
-            best = _unlearned(known, everybody, kind)
-        else:
-            best = rank(train(data, training), known, everybody, kind, LONG_LIST)
-            facts[f"ranking of {kind}"] = f"LambdaRank on {len(data.group)} customers"
-        found.append(best.with_columns(pl.lit(kind).alias("kind")))
-    lists = pl.concat(found)
+    today, seed = number_of(inputs.anchor), inputs.settings.seed
+    ranked = rank_products(purchases, today, HORIZON_DAYS, LONG_LIST, seed, inputs.settings.threads)
+    lists, facts = ranked.lists, ranked.facts
     if lists.is_empty():
         return pl.DataFrame(schema=_LISTS), facts
     return (
@@ -161,20 +129,10 @@ def _lists(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:
             {
                 KEY: purchases.users[lists["user"].to_numpy()].astype(str),
                 "product_id": purchases.items[lists["item"].to_numpy()].astype(str),
-                "score": lists["score"],
+                "score": lists["score"].cast(pl.Float64),
                 "place": lists["rank"].cast(pl.Int64),
-                "kind": lists["kind"],
+                "kind": lists["kind"].cast(pl.String),
             }
         ).sort(KEY, "kind", "place"),
         facts,
     )
-
-
-def _unlearned(known: Any, users: np.ndarray, kind: str) -> pl.DataFrame:
-    from npq_assets.recommendation.candidates import candidates
-    from npq_assets.recommendation.evaluation import top_lists
-    from npq_assets.recommendation.features import feature_names
-
-    column = feature_names(known).index("baskets_h91" if kind == "again" else "item_baskets_h28")
-    parts = [top_lists(p.user, p.item, p.x[:, column].astype(float), LONG_LIST) for p in candidates(known, users, kind)]
-    return pl.concat(parts)
