@@ -433,8 +433,10 @@ def _changes(
         for s, begin in zip(r, timetable(planned, v, r)[2], strict=True):
             at[s] = (v, begin)
     for s, name in enumerate(inputs.deliveries["delivery_id"].to_list()):
-        here = at.get(s)
-        vehicle, begin = here if here is not None else (None, None)
+        vehicle: int | None = None
+        begin: float | None = None
+        if s in at:
+            vehicle, begin = at[s]
         old = was.get(name)
         words: list[str] = []
         price = 0.0
