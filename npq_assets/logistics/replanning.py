@@ -105,8 +105,8 @@ class DayReplanned:
             `taken in again`), vehicle_before, vehicle_id, begins_before, begins_at, price.
         curve: Cost against change; see `optimization.replanning.Replan`.
         chosen: Row of the curve.
-        cost_before: Expected cost of the standing routes as they would be driven now, by a dispatcher who puts every loose
-            delivery where it adds least.
+        cost: Expected cost of the day's routes, lateness and dropped deliveries included, before warnings are acted on.
+        cost_by_hand: The same if a dispatcher puts every loose delivery where it adds least.
         locked: Vehicles on the road.
         inputs: What was known.
         inputs_hash: Of the plan that stands.
@@ -116,7 +116,8 @@ class DayReplanned:
     changes: pl.DataFrame
     curve: pl.DataFrame
     chosen: int
-    cost_before: float
+    cost: float
+    cost_by_hand: float
     locked: tuple[str, ...]
     inputs: LogisticsInputs = field(repr=False)
     inputs_hash: str = ""
@@ -134,8 +135,8 @@ class DayReplanned:
                 + ("  (if change had no price)" if row["free"] else "")
             )
         lines.append(
-            f"on the road and left alone: {', '.join(self.locked) or 'nobody'}; the day is expected to cost "
-            f"{self.plan.facts['expected_cost']:,.2f}, {self.cost_before:,.2f} if every loose delivery is put where it adds least"
+            f"on the road and left alone: {', '.join(self.locked) or 'nobody'}; the day's routes are expected to cost "
+            f"{self.cost:,.2f}, {self.cost_by_hand:,.2f} if every loose delivery is put where it adds least"
         )
         for row in self.changes.to_dicts():
             was = f"{row['vehicle_before']} {row['begins_before']:%H:%M}" if row["vehicle_before"] else "nobody"
@@ -216,7 +217,7 @@ def replan_day(home: Home, as_of: date, happened: Happened, prices: Prices | Non
     columns = [pl.Series("ready", ready, dtype=pl.Float64)]
     planned = replace(whole, stops=whole.stops.with_columns(columns), departs=settled_departs)
     by_hand = locked | driven | _by_hand(part, before, stops, cars)
-    plan, changes, cost_before = _told_anew(
+    plan, changes, costs = _told_anew(
         home, inputs, stands, facts, planned, routes, replace(whole, departs={v: departs[v] for v in (*locked, *driven)}),
         by_hand, happened, prices, begins, words,
     )  # fmt: skip
@@ -225,7 +226,7 @@ def replan_day(home: Home, as_of: date, happened: Happened, prices: Prices | Non
         changes,
         answer.curve,
         answer.chosen,
-        cost_before,
+        *costs,
         tuple(names[v] for v in sorted(locked)),
         inputs,
         str(facts["inputs"]),
@@ -348,8 +349,8 @@ def _told_anew(
     prices: Prices,
     begins: dict[int, float],
     words: pl.DataFrame,
-) -> tuple[RoutePlan, pl.DataFrame, float]:
-    """The whole day as a plan in which what has not changed keeps its rows, the changes, and the dispatcher's cost."""
+) -> tuple[RoutePlan, pl.DataFrame, tuple[float, float]]:
+    """The whole day as a plan in which what has not changed keeps its rows, the changes, and cost beside the dispatcher's."""
     snapshot = fingerprint(
         inputs.snapshot, repr(happened), repr(prices), ",".join(sorted(stands["routes"]["decision_id"].to_list()))
     )
@@ -404,7 +405,7 @@ def _told_anew(
         words["message"].to_list(),
         {**facts, **more},
     )
-    return plan, changes, naive.total
+    return plan, changes, (outcome.total, naive.total)
 
 
 def _unchanged(old: pl.DataFrame, new: pl.DataFrame) -> set[str]:
@@ -430,8 +431,7 @@ def _changes(
     rows: list[dict[str, Any]] = []
     at: dict[int, tuple[int, float]] = {}
     for v, r in routes.items():
-        for s, begin in zip(r, timetable(planned, v, r)[2], strict=True):
-            at[s] = (v, begin)
+        at |= {s: (v, begins_at) for s, begins_at in zip(r, timetable(planned, v, r)[2], strict=True)}
     for s, name in enumerate(inputs.deliveries["delivery_id"].to_list()):
         vehicle: int | None = None
         begin: float | None = None
@@ -445,6 +445,8 @@ def _changes(
                 continue
             words = ["dropped"]
             price = float(inputs.deliveries["drop_cost"][s] or 0.0)
+            if old is not None:
+                price += prices.vehicle + _price_of_time(inputs, s, prices)
         elif old is None:
             words = ["taken in again" if name in dropped_before else "new"]
         else:

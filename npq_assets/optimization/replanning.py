@@ -1,7 +1,7 @@
 """A plan that stands takes in what has changed: new stops, lost vehicles, closed roads; each change to somebody has a price.
 
-    minimize    cost of the routes (see `routing`) + sum_i v [i is on another vehicle than before]
-                + sum_i a_i [the service of i begins more than tau from when it was told to]
+    minimize    cost of the routes (see `routing`) + sum_i v [i is on another vehicle than before, or is not served any more]
+                + sum_i a_i [the service of i begins more than tau from when it was told to, or not at all]
 
 Vehicles that are on the road keep their routes. From the calmest to the freest, the nearest 1, 2, 3, 4, 8 and at last all
 routes are opened (a large neighbourhood search, Shaw, CP 1998, whose neighbourhoods are chosen by distance from the change), and
@@ -263,8 +263,11 @@ class _Counter:
     def price(self, routes: Routes) -> float:
         """Cost, the price of change, and for each stop that must be served and is not more than any delivery can cost."""
         moved, times = self.changes(routes)
-        lost = sum(self.problem.stops["drop_cost"][s] is None for s in _unserved(self.problem, routes))
-        charge = self.change_price * len(moved) + self._charge(frozenset(times))
+        out = _unserved(self.problem, routes)
+        lost = sum(self.problem.stops["drop_cost"][s] is None for s in out)
+        # Who was told and is not served any more has lost vehicle and time.
+        gone = [s for s in out if s in self.home]
+        charge = self.change_price * (len(moved) + len(gone)) + self._charge(frozenset([*times, *gone]))
         return self.cost(routes) + charge + lost * 4.0 * (dearest(self.problem) + 1e3)
 
     def settled(self, routes: Routes) -> RoutingProblem:

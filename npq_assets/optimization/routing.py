@@ -350,6 +350,8 @@ def pyvrp_model(
         places.append(int(row["place"]))
         drop = row["drop_cost"]
         prize = forced if drop is None or (must is not None and s in must) else float(drop)
+        if home is not None and s in home:  # dropping it is a change too
+            prize += change_price + (0.0 if told is None or s not in told else told[s][2])
         shared: dict[str, Any] = {
             "location": len(places) - 1,
             "delivery": [int(np.ceil(load_unit * float(row["quantity"]) - 1e-5))],
