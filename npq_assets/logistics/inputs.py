@@ -580,6 +580,12 @@ def _sourcing(
     lanes = pl.concat([own, made.join(own, on=["from_id", "to_id"], how="anti")]).sort("from_id", "to_id")
     known = {*sources["site_id"].to_list(), *demand["site_id"].to_list()}
     lanes = lanes.filter(pl.col("from_id").is_in(list(known)) & pl.col("to_id").is_in(list(known)))
+    limits = shippable(home, as_of)
+    if limits:
+        # What the production plan does not make cannot be shipped, however much the terms would allow.
+        limit = pl.Series([limits.get(name, np.inf) / _AHEAD for name in sources["site_id"].to_list()])
+        stock = pl.min_horizontal(pl.col("stock").cast(pl.Float64).fill_null(np.inf), limit)
+        sources = sources.with_columns(pl.when(stock.is_finite()).then(stock).alias("stock"))
     return (
         sources.select(
             pl.col("site_id").alias("source_id"), "kind", "capacity", "handling_cost", "overflow_cost", "stock"
@@ -587,6 +593,58 @@ def _sourcing(
         lanes,
         demand,
     )
+
+
+def shippable(home: Home, as_of: date) -> dict[str, float]:
+    """Load that each plant can ship in the seven days from `as_of`: what lies there and what its production plan makes by then.
+
+    The plan is the latest that was decided as of `as_of` or a day of the week before; without one, nothing is said about plants.
+
+    Returns:
+        By plant, weight of finished products (kg; a product without a weight counts 1).
+    """
+    table = DECISIONS["manufacturing.production_plan"]
+    plan = next(
+        (f for k in range(_AHEAD) if (f := read_decisions(home, table, as_of - timedelta(days=k))).height),
+        table.empty(),
+    )
+    places = [home.mart("manufacturing", name) for name in ("machines", "routings", "plant_stock")]
+    if plan.is_empty() or not all(place.exists() for place in places[:2]):
+        return {}
+    site = pl.read_parquet(places[0]).select("machine_id", "site_id")
+    routes = pl.read_parquet(places[1]).select("product_id", "operation", "machine_id").join(site, on="machine_id")
+    plant_of = (
+        routes.sort("product_id", "operation", "machine_id")
+        .unique("product_id", keep="first")
+        .select("product_id", "site_id")
+    )
+    weights = home.mart("common", "products")
+    weight = pl.DataFrame(schema={"product_id": pl.String, "weight_kg": pl.Float64})
+    if weights.exists() and "weight_kg" in (known := pl.read_parquet(weights)).columns:
+        weight = known.select("product_id", pl.col("weight_kg").cast(pl.Float64)).unique("product_id", keep="first")
+    until = as_of + timedelta(days=_AHEAD)
+    ahead = plan.filter((pl.col("period_start") >= as_of) & (pl.col("period_start") < until))
+    parts = [ahead.join(site, on="machine_id").select("site_id", "product_id", pl.col("quantity").cast(pl.Float64))]
+    if places[2].exists():
+        counted = (
+            pl.read_parquet(places[2])
+            .filter(pl.col("counted_on") <= as_of)
+            .sort("product_id", "counted_on")
+            .unique("product_id", keep="last", maintain_order=True)
+        )
+        parts.append(
+            counted.join(plant_of, on="product_id").select(
+                "site_id", "product_id", pl.col("on_hand").cast(pl.Float64).clip(lower_bound=0).alias("quantity")
+            )
+        )
+    total = (
+        pl.concat(parts)
+        .join(weight, on="product_id", how="left")
+        .group_by("site_id")
+        .agg((pl.col("quantity") * pl.col("weight_kg").fill_null(1.0)).sum().round(6).alias("kg"))
+        .sort("site_id")
+    )
+    return dict(total.iter_rows())
 
 
 def _cost_per_km_and_unit(vehicles: pl.DataFrame, demand: pl.DataFrame) -> dict[str, float]:

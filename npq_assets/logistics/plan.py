@@ -35,6 +35,7 @@ from npq_assets.optimization.routing import (
     solve,
     timetable,
     with_minutes,
+    worth_of_vehicles,
 )
 
 Array = NDArray[np.float64]
@@ -55,7 +56,7 @@ class RoutePlan:
         risks: The columns of the decision table.
         alerts: The columns of the decision table.
         sourcing: The columns of the decision table and lower_bound.
-        worth: What limits of sourcing are worth; see `network_flow.WORTH`.
+        worth: What limits of sourcing, and vehicles, are worth; see `network_flow.WORTH`.
         quantiles: Expected cost by quantile tried: quantile, factor, expected_cost, driving, late.
         tours: One row a route: vehicle_id, departs, returns, stops, km, load, capacity, expected_cost.
         relaxation: What could not be kept, in words.
@@ -112,6 +113,7 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
     words = explanations(slowed, routes, Params(iterations=_iterations(inputs), seed=inputs.settings.seed, explain=3))
     alerts, after = alerts_of(inputs, slowed, routes, outcome, words, inputs.snapshot)
     sourcing, worth, flow_facts = _sourcing(inputs)
+    worth = pl.concat([worth, worth_of_vehicles(slowed, routes, replace(params, windows=("kept",)))])
     served, dropped = decisions_of(
         inputs, slowed, routes, outcome, after, naive, naive_routes, bound, words, inputs.snapshot
     )

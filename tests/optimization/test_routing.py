@@ -25,6 +25,7 @@ from npq_assets.optimization.routing import (
     total_cost,
     total_cost_of,
     violations,
+    worth_of_vehicles,
 )
 
 QUICK = Params(seconds=3.0, iterations=400, explain=2)
@@ -377,3 +378,15 @@ def test_late_at_its_price_where_a_second_vehicle_would_be_dearer() -> None:
     # 30 + 60 + 30 km, 55 minutes late at 0.2, one vehicle; to force it in makes the other one as late.
     assert priced.objective == pytest.approx(100 + 120 + 0.2 * 55)
     assert priced.relaxation is not None and priced.relaxation["amount"][0] == pytest.approx(0.2 * 55)
+
+
+def test_a_vehicle_is_worth_what_it_saves() -> None:
+    # Two stops on opposite sides, each as much as a vehicle holds; with one vehicle one stop (50) is dropped.
+    stops: list[dict[str, object]] = [{"place": k, "quantity": 10.0, "drop_cost": 50.0} for k in (1, 2)]
+    where = [(0.0, 0.0), (10.0, 0.0), (-10.0, 0.0)]
+    for count, more, fewer, method in ((1, 30.0, 30.0, "re-solve"), (2, 0.0, 30.0, "re-solve"), (3, 0.0, 0.0, "idle")):
+        problem = day(stops, [{}] * count, where)
+        routes = routes_of(problem, solve(problem, QUICK).plan)
+        worth = worth_of_vehicles(problem, routes, QUICK)
+        assert worth["worth_per_unit"].to_list() == pytest.approx([more, fewer])
+        assert worth["method"].to_list() == [method] * 2 and worth["used"].to_list() == [min(count, 2)] * 2
