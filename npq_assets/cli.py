@@ -194,6 +194,68 @@ def move_order(
 
 
 @app.command()
+def replan(
+    as_of: Annotated[str, typer.Option("--as-of", help="The day whose routes are re-planned, YYYY-MM-DD.")],
+    now: Annotated[
+        str, typer.Option(help="Time of that day, HH:MM; vehicles that have left by then keep their routes.")
+    ] = "00:00",
+    vehicle_down: Annotated[
+        list[str] | None, typer.Option(help="A vehicle that drives no further; repeatable.")
+    ] = None,
+    closed: Annotated[
+        list[str] | None, typer.Option(help="A closed road segment, FROM_NODE,TO_NODE; repeatable.")
+    ] = None,
+    vehicle_price: Annotated[float, typer.Option(help="Price of giving a delivery to another vehicle.", min=0)] = 5.0,
+    time_price: Annotated[
+        float, typer.Option(help="Price of another time, for deliveries without a rebook_cost.", min=0)
+    ] = 5.0,
+    tolerance: Annotated[float, typer.Option(help="Minutes that are not another time.", min=0)] = 30.0,
+    most_routes: Annotated[int | None, typer.Option(help="Routes that may change at most.", min=1)] = None,
+    write: Annotated[bool, typer.Option("--write", help="Make it the day's plan: decisions, ledger, map.")] = False,
+    dispatch: Annotated[bool, typer.Option("--dispatch", help="With --write: also the drivers' lists.")] = False,
+    as_landed: Annotated[
+        bool, typer.Option("--as-landed", help="Look at what was taken in before; do not take new files in first.")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Re-plans a day's routes while they are driven: new orders, lost vehicles, closed roads; shows cost against change."""
+    from npq_assets.logistics import replanning
+
+    at, day = Home.at(home), _day(as_of)
+    assert day is not None
+    if dispatch and not write:
+        raise NpqError("--dispatch writes the lists of a plan that counts; give --write too")
+    happened = replanning.Happened(_minute(now), tuple(vehicle_down or ()), tuple(_road(pair) for pair in closed or ()))
+    if not as_landed:
+        from npq_assets.runs import Runner
+
+        Runner(at).run("transform").raise_for_failure()
+    answer = replanning.replan_day(
+        at, day, happened, replanning.Prices(vehicle_price, time_price, tolerance, most_routes)
+    )
+    _say(answer.as_text())
+    if not write:
+        _say("nothing was written; --write makes it the day's plan, --dispatch writes the drivers' lists")
+        return
+    for place in replanning.write(at, day, answer, dispatch=dispatch):
+        _say(f"written: {place}")
+
+
+def _minute(text: str) -> float:
+    hours, _, minutes = text.partition(":")
+    if not (hours.isdigit() and minutes.isdigit() and int(hours) <= 24 and int(minutes) < 60):
+        raise NpqError(f"--now {text!r} is not a time of the day; write HH:MM")
+    return 60.0 * int(hours) + int(minutes)
+
+
+def _road(text: str) -> tuple[str, str]:
+    start, comma, end = text.partition(",")
+    if not (start.strip() and comma and end.strip()):
+        raise NpqError(f"--closed {text!r} is not a road; write FROM_NODE,TO_NODE")
+    return start.strip(), end.strip()
+
+
+@app.command()
 def forget(customer_id: str, home: HomeOption = None) -> None:
     """Removes every trace of a customer, from landing files to decisions, and proves it by searching what is left."""
     from npq_assets.retail.privacy import forget as forget_customer
