@@ -36,8 +36,10 @@ from npq_assets.optimization.lot_sizing.problem import (
 from npq_assets.optimization.lot_sizing.rules import economic_lots
 from npq_assets.optimization.result import RELAXATION
 
-# Neighbourhoods tried after the root node where the limit is work, and how many setups are free in each.
-POLISH_PASSES = 4
+# Neighbourhoods tried after the root node where the limit is work (each takes longer in the split form), and how many setups
+# are free in each.
+POLISH_PASSES = 11
+SPLIT_PASSES = 4
 POLISH_SETUPS = 120
 MANY_SETUPS = 1_200  # setups from which branch and bound on the whole plan stops paying
 
@@ -201,7 +203,7 @@ class _Search:
         if self.close():
             return
         improve.fix_and_optimize(
-            p, form, self.best, self.left, passes=POLISH_PASSES, nodes=params.nodes, found=self.found,
+            p, form, self.best, self.left, passes=POLISH_PASSES if is_pure else SPLIT_PASSES, nodes=params.nodes, found=self.found,
             until_feasible=self.best.broken, target=self.target, gap=0.25 * params.gap, binaries=POLISH_SETUPS,
             options=improve.SHORT,
         )  # fmt: skip
