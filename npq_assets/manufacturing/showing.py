@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from datetime import date
 from html import escape
+from typing import Any
 
 import polars as pl
 
@@ -122,6 +123,24 @@ def gantt_markdown(jobs: pl.DataFrame, as_of: date) -> str:
     )
 
 
+def change_curve(facts: dict[str, Any]) -> str:
+    """What the schedule costs against how many lots it moves, as a Markdown table."""
+    if not facts.get("cost_of_change"):
+        return "no schedule in force: nothing to move"
+    lines = ["| a move costs | lots moved | the schedule costs |", "| ---: | ---: | ---: |"]
+    lines += [f"| {p['price']:g} | {p['moved_jobs']} | {p['schedule_cost']:,.2f} |" for p in facts["cost_of_change"]]
+    return "\n".join(lines)
+
+
+def _change_sentences(facts: dict[str, Any]) -> list[str]:
+    """The curve in words."""
+    return [
+        f"Where moving a lot is worth {p['price']:g}: {p['moved_jobs']} of {facts['followed']} lots move, and the schedule "
+        f"costs {p['schedule_cost']:,.2f}{' (chosen)' if p['price'] == facts['price_of_move'] else ''}."
+        for p in facts.get("cost_of_change", [])
+    ]
+
+
 def sections(home: Home, day: date) -> list[Section]:
     """The report's pages of the plant: schedule, late orders, worth of capacity, and what drives output, scrap and energy."""
     found = []
@@ -129,7 +148,13 @@ def sections(home: Home, day: date) -> list[Section]:
     if schedule is not None and schedule.jobs.height:
         late = schedule.rows.filter(pl.col("late_minutes") > 0)["order_id"].n_unique()
         words = f"{schedule.facts['jobs']} lots of the next days; {late} orders late in it. Dark: setups."
-        found.append(Section("Job schedule", words, picture=gantt(schedule.jobs, day)))
+        lines = _change_sentences(schedule.facts)
+        if lines:
+            words += (
+                f" {schedule.facts['followed']} of them were in the schedule in force; {schedule.facts['frozen']} operations"
+                " that start first stay as they are."
+            )
+        found.append(Section("Job schedule", words, picture=gantt(schedule.jobs, day), lines=lines))
     if plan is not None:
         shown = plan.late.head(25).select(
             pl.col("order_id").alias("Order"), pl.col("product_id").alias("Product"), pl.col("due_on").alias("Due"),
