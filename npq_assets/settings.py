@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from npq_assets.errors import NpqError
 
@@ -184,7 +184,8 @@ def read_settings(path: Path) -> Settings:
         if name not in known:
             raise NpqError(f"{path}: unknown setting {name!r}; known are {', '.join(sorted(known))}")
         _check(path, name, value)
-    return Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    return Settings(**given)
 
 
 def _check(path: Path, name: str, value: object) -> None:
