@@ -249,6 +249,22 @@ def put_together(places: DayPlaces, contents: Sequence[tuple[str, str]], known: 
     )
 
 
+def is_whole(places: DayPlaces) -> bool:
+    """Whether every slot of the manifest is there; a process killed before it wrote the manifest may have split a day."""
+    return all(
+        places.find(places.slot(day, slot)) or (slot == "day" and places.slots(day))
+        for day, slot in read_manifest(places).select("day", "slot").rows()
+    )
+
+
+def forget(places: DayPlaces) -> None:
+    """Removes all that was made from landing files."""
+    for folder in (places.slot(date.min, "day").parent.parent, places.fragments, places.fragments.parent / "aside"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for place in (places.manifest, places.manifest.with_suffix(".json")):
+        place.unlink(missing_ok=True)
+
+
 def waiting_rows(places: DayPlaces) -> pl.DataFrame:
     """The rows whose foreign keys lead nowhere: contract columns, source_file, source_line."""
     found = [
@@ -401,7 +417,7 @@ class _Slot:
             asides.append(rows.filter(pl.col("reason").is_not_null()).select(self.aside.columns))
             rows = rows.filter(pl.col("reason").is_null())
         self.rows, self.aside = rows.select(schema), pl.concat(asides).sort("source_file", "source_line")
-        self._write(sorted(merged | {hashes[index] for index in born}, key=order.__getitem__), superseded)
+        self._write(sorted(merged | {hashes[index] for index in born}, key=lambda h: order.get(h, -1)), superseded)
         return self.manifest_row()
 
     def _moves(self, waiting: pl.DataFrame, known: Known) -> bool:

@@ -155,7 +155,13 @@ def take_in(places: Places, tables: list[Table], log: Callable[[str], None]) -> 
         if table.full_name not in wanted:
             continue
         registry = Registry.read(places.registry(table))
-        if registry.format != _FORMAT:
+        if table.by_day:
+            registry.format = _FORMAT  # days hold rows and no hashes
+            if not days.is_whole(places.days(table)):
+                log(f"{table.full_name}: days are missing in the raw table; it is read anew from the landing files")
+                days.forget(places.days(table))
+                registry = Registry()
+        elif registry.format != _FORMAT:
             registry = _reparse(places, table, registry)
         own = [file for file in files if (file.domain, file.table) == (table.domain, table.name)]
         for file in own:
