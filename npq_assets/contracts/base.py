@@ -123,6 +123,11 @@ class Table:
         return tuple(column.name for column in self.columns if column.key)
 
     @property
+    def day_column(self) -> str:
+        """Name of the day that the rows of a table `by_day` are kept by: `measured_on` for `measured_at`."""
+        return f"{(self.time_column or '').removesuffix('_at')}_on"
+
+    @property
     def schema(self) -> dict[str, pl.DataType]:
         """Column names and polars types, in order."""
         return {column.name: column.kind.dtype for column in self.columns}

@@ -40,12 +40,6 @@ _BIRTH = "__content"
 CONFLICT, WAITING = "conflict", "waiting"
 
 
-def day_column(table: Table) -> str:
-    """Name of the day that the rows are kept by: `measured_on` for `measured_at`."""
-    assert table.time_column is not None
-    return f"{table.time_column.removesuffix('_at')}_on"
-
-
 def stored_schema(table: Table) -> dict[str, pl.DataType]:
     """Columns of a slot's file."""
     return {**table.schema, "source_file": pl.String(), "source_line": pl.Int64()}
@@ -85,7 +79,7 @@ class DayPlaces:
 
     def slot(self, day: date, name: str) -> Path:
         """A slot's accepted rows, to write."""
-        return self._rows(self.raw) / f"{day_column(self.table)}={day.isoformat()}" / f"{name}.parquet"
+        return self._rows(self.raw) / f"{self.table.day_column}={day.isoformat()}" / f"{name}.parquet"
 
     def aside(self, day: date, name: str, state: str) -> Path:
         """A slot's rows that wait or are in conflict, to write."""
@@ -119,7 +113,7 @@ class DayPlaces:
         folder = self._rows(self.raw)
         if folder.is_file():
             folder.unlink()  # of the time when all tables were one file
-        nothing = folder / f"{day_column(self.table)}={_NOBODY}" / "none.parquet"
+        nothing = folder / f"{self.table.day_column}={_NOBODY}" / "none.parquet"
         if not nothing.exists():
             write_parquet(pl.DataFrame(schema=stored_schema(self.table)), nothing)
 
@@ -127,6 +121,10 @@ class DayPlaces:
         """Writes rows as a day's only slot: for tests and tools that make a raw table without landing it."""
         self.make_ready()
         write_parquet(rows.select(list(stored_schema(self.table))), self.slot(day, "day"))
+        state = hashlib.sha256(self.slot(day, "day").read_bytes()).hexdigest()[:16]
+        others = read_manifest(self).filter(pl.col("day") != day)
+        row = pl.DataFrame([(day, "day", rows.height, 0, 0, 0, "{}", state)], schema=_MANIFEST, orient="row")
+        write_parquet(pl.concat([others, row]).sort("day", "slot"), self.manifest)
 
 
 # --- 1. A file's rows by day ------------------------------------------------------------------------------------------
@@ -553,4 +551,4 @@ def places_of(raw: Path, quarantine: Path, name: str, borrowed: Path | None = No
     return DayPlaces(LANDING[name], raw, quarantine, borrowed)
 
 
-__all__ = ["DayPlaces", "Fragments", "Known", "Together", "day_column", "places_of", "put_together", "waiting_rows"]
+__all__ = ["DayPlaces", "Fragments", "Known", "Together", "places_of", "put_together", "waiting_rows"]
