@@ -7,8 +7,9 @@ broken: they end in quarantine with their text. What a reading must look like is
 
 Topics and payloads (`<topic>` is `mqtt_topic`, usually `npq`):
 
-* `<topic>/<machine>/<sensor>` with a plain number, read when it arrives, or `{"value": 1.5, "measured_at": "2024-04-01T06:00:00Z"}`,
-  or a list of such objects; `measured_at` may also be seconds or milliseconds since 1970;
+* `<topic>/<machine>/<sensor>` with a plain number, read when it arrives, or
+  `{"value": 1.5, "measured_at": "2024-04-01T06:00:00Z"}`, or a list of such objects; `measured_at` may also be seconds or
+  milliseconds since 1970;
 * `<topic>/<machine>` with `{"measured_at": …, "values": {"heat": 71.5, "wear": 3}}`, or a list of such objects.
 """
 
@@ -21,7 +22,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +31,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from npq_assets.errors import NpqError, RunError
-from npq_assets.mqtt import CONNECT_SECONDS, Broker, new_client
+from npq_assets.mqtt import CONNECT_SECONDS, PASSWORD, Broker, new_client
 from npq_assets.settings import Home
 from npq_assets.storage import write_json
 
@@ -63,7 +64,7 @@ def rows_of(topic: str, payload: bytes, root: str, received: datetime) -> list[R
     if len(levels) == 2:
         if isinstance(content, int | float) and not isinstance(content, bool):
             return [(at, *levels, text.strip(), at)] if math.isfinite(content) else None  # type: ignore[list-item]
-        found = [(entry, {levels[1]: entry.get("value")}) for entry in _objects(content)]
+        found: list[tuple[dict[str, Any], Any]] = [(e, {levels[1]: e.get("value")}) for e in _objects(content)]
     else:
         found = [(entry, entry.get("values")) for entry in _objects(content)]
     rows: list[Row] = []
@@ -204,12 +205,12 @@ class Listener:
         except Timeout:
             raise NpqError(f"another npq listen works on {self._home.root}; stop it first") from None
         try:
-            self._client = self._connect()
+            self._connect()
             while not stop.wait(min(0.05, self._seconds / 2)) and not self._refused:
                 self._land_if_due()
             self._land()
             if self._refused:
-                raise RunError(f"{self._broker} does not let us in ({self._refused}); correct mqtt_user and {_PASSWORD}")
+                raise RunError(f"{self._broker} does not let us in ({self._refused}); correct mqtt_user and {PASSWORD}")
         finally:
             if self._client is not None:
                 self._client.disconnect()
@@ -218,7 +219,7 @@ class Listener:
         self._note("stopped")
         return self.heard
 
-    def _connect(self) -> Any:
+    def _connect(self) -> None:
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
 
@@ -227,14 +228,15 @@ class Listener:
         client.on_connect_fail = lambda *_: self._gone("cannot be reached")
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
+        client.on_subscribe = lambda *_: self._connected.set()
         client.reconnect_delay_set(*self._backoff)
         session = Properties(PacketTypes.CONNECT)
         # MQTT 5's way to say clean_session = false; and the broker may send as much as fits into a batch unacknowledged.
         session.SessionExpiryInterval = SESSION_SECONDS
         session.ReceiveMaximum = 65_535
+        self._client = client
         client.connect_async(self._broker.host, self._broker.port, clean_start=False, properties=session)
         client.loop_start()
-        return client
 
     def _on_connect(self, client: Any, _: object, flags: Any, reason: Any, __: object) -> None:
         if reason.is_failure:
@@ -251,7 +253,6 @@ class Listener:
         else:
             self._say(f"hearing {root}/# at {self._broker}")
         self._gone_since = None
-        self._connected.set()
         self._note("connected")
 
     def _on_disconnect(self, _: object, __: object, ___: object, reason: Any, ____: object) -> None:
@@ -362,7 +363,7 @@ class Listener:
             words = f", {len(batch.broken)} messages that are no reading" if batch.broken else ""
             self._say(f"landed {len(batch.rows):,} readings{words}")
 
-    def _write(self, rows: Any, kind: str) -> None:
+    def _write(self, rows: Iterable[Row], kind: str) -> None:
         """A file under its final name only when it is whole and on disk."""
         self._count += 1
         now = self._clock()
@@ -383,17 +384,10 @@ class Listener:
         self.heard.batches += 1
 
 
-_PASSWORD = "NPQ_MQTT_PASSWORD"
-
-
-def _csv(rows: Any) -> bytes:
+def _csv(rows: Iterable[Row]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_ordered(rows))
+    # As they came: of two values of one key the first counts.
+    writer.writerows(rows)
     return text.getvalue().encode("utf-8", "backslashreplace")
-
-
-def _ordered(rows: Any) -> Iterator[Row]:
-    """As they came: of two values of one key the first counts."""
-    yield from rows

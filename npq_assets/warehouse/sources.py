@@ -121,7 +121,10 @@ def _named(table: Table) -> str:
 def _trace(table: Table) -> dict[str, str]:
     if not table.by_day:
         return _TRACE
-    return {**_TRACE, table.day_column: "The day that the row is kept by; a condition on it reads only that day's files."}
+    return {
+        **_TRACE,
+        table.day_column: "The day that the row is kept by; a condition on it reads only that day's files.",
+    }
 
 
 def _models(domain: str) -> str:
