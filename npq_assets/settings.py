@@ -49,6 +49,7 @@ class Settings:
         batch_rows: Readings after which `npq listen` lands what it heard.
         batch_seconds: Seconds after which it lands what it heard in any case.
         shift_hours: Hours (UTC) at which a shift begins, in order.
+        alerts_shown: Alerts on machines in the list of a day at most; the rest is summed up.
     """
 
     period: Period | None = None
@@ -76,6 +77,7 @@ class Settings:
     batch_rows: int = 50_000
     batch_seconds: float = 60.0
     shift_hours: tuple[int, ...] = (6, 14, 22)
+    alerts_shown: int = 12
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ _POSITIVE = {
     "answers_per_hour",
     "batch_rows",
     "batch_seconds",
+    "alerts_shown",
 }
 
 
@@ -215,6 +218,7 @@ def _check(path: Path, name: str, value: object) -> None:
         "batch_rows": (int,),
         "batch_seconds": (int, float),
         "shift_hours": (list,),
+        "alerts_shown": (int,),
     }
     right_type = isinstance(value, allowed[name]) and (bool in allowed[name] or not isinstance(value, bool))
     if not right_type:
