@@ -21,7 +21,7 @@ What alerts cost, who owns them and where they are shown do not belong here (see
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -244,12 +244,10 @@ def machine_scores(
     yield Scores(machine, "level", at, score, sensors, by_sensor, detail)
     readings = spread("readings", 0.0)
     runs = _runs(_unchanged(value, low, high))
-    needed = _longest(runs, begin, step, params)
-    usual = np.nanmedian(np.where(readings > 0, readings, np.nan), axis=0) if len(readings) else np.ones(len(sensors))
-    needed = np.maximum(2 * needed, np.maximum(4, np.ceil(params.stuck_readings / np.nan_to_num(usual, nan=1.0))))
+    needed = np.maximum(2 * _longest(runs, grid, begin, params), _least_run(readings, grid, begin, params))
     yield _run_scores(machine, "stuck", at, sensors, runs[begin:], needed, step, params)
     gone = _runs(np.isnan(value) & (np.cumsum(~np.isnan(value), axis=0) > 0))
-    needed = np.maximum(2 * _longest(gone, begin, step, params), 3)
+    needed = np.maximum(2 * _longest(gone, grid, begin, params), 3)
     yield _run_scores(machine, "silent", at, sensors, gone[begin:], needed, step, params)
     delay = spread("delay_minutes")[begin:]
     if np.isfinite(delay).any():
@@ -416,12 +414,33 @@ def _runs(holds: NDArray[np.bool_]) -> Array:
     return out
 
 
-def _longest(runs: Array, begin: int, step: int, params: AnomalyParams) -> Array:
-    """The longest run of the window before `begin`, in periods."""
-    first = max(0, begin - params.window_days * 24 // step)
-    past = runs[first : max(begin - params.guard_days * 24 // step, first)]
-    longest: Array = past.max(axis=0) if len(past) else np.zeros(runs.shape[1])
-    return longest
+def _by_day(
+    values: Array,
+    grid: NDArray[np.datetime64],
+    begin: int,
+    params: AnomalyParams,
+    summary: Callable[[Array], Array],
+    nothing: float,
+) -> Array:
+    """A summary of the window before each judged period's day, by sensor; `nothing` where the window is empty."""
+    days = (grid - grid[0]).astype("timedelta64[h]").astype(np.int64) // 24
+    out = np.full((len(grid) - begin, values.shape[1]), nothing)
+    for day in np.unique(days[begin:]):
+        past = values[(days >= day - params.window_days) & (days < day - params.guard_days)]
+        if len(past):
+            out[days[begin:] == day] = summary(past)
+    return out
+
+
+def _longest(runs: Array, grid: NDArray[np.datetime64], begin: int, params: AnomalyParams) -> Array:
+    """The longest run of the weeks before each period's day, in periods."""
+    return _by_day(runs, grid, begin, params, lambda past: past.max(axis=0), 0.0)
+
+
+def _least_run(readings: Array, grid: NDArray[np.datetime64], begin: int, params: AnomalyParams) -> Array:
+    """Periods that hold enough readings to call a sensor stuck, four at least."""
+    usual = _by_day(np.where(readings > 0, readings, np.nan), grid, begin, params, _median, np.nan)
+    return np.maximum(4, np.ceil(params.stuck_readings / np.nan_to_num(usual, nan=1.0)))
 
 
 def _run_scores(
