@@ -222,7 +222,9 @@ def machine_scores(
     """
     step = step_hours(part)
     sensors = tuple(part["sensor"].unique().sort().to_list())
-    first = _day(min(part["hour_start"].min(), since))  # type: ignore[type-var]
+    earliest = part["hour_start"].min()
+    assert isinstance(earliest, datetime)
+    first = _day(min(earliest, since))
     grid = np.arange(first, np.datetime64(until.astimezone(UTC).replace(tzinfo=None), "h"), np.timedelta64(step, "h"))
     if not len(grid):
         return
@@ -355,12 +357,13 @@ def _median(values: Array) -> Array:
 
 def _weighted(z: Array, memory: float) -> Array:
     """Exponentially weighted mean; a missing value leaves it as it was."""
-    out = np.empty_like(z)
-    state = np.zeros(z.shape[1])
-    for k, row in enumerate(z):
-        state = np.where(np.isnan(row), state, memory * state + (1 - memory) * row)
-        out[k] = state
-    return np.where(np.isnan(z), np.nan, out)
+    from scipy.signal import lfilter
+
+    out = np.full_like(z, np.nan)
+    for j in range(z.shape[1]):
+        there = ~np.isnan(z[:, j])
+        out[there, j] = lfilter([1 - memory], [1, -memory], z[there, j])
+    return out
 
 
 def _standard(values: Array, past: NDArray[np.bool_]) -> Array:

@@ -62,7 +62,9 @@ def readings() -> pl.DataFrame:
             if name == "nobody":
                 frame = frame.filter(pl.col("measured_at") >= FAULT)
             delay = (
-                pl.duration(minutes=pl.when(later).then(50).otherwise(0)) if name == "late" else pl.duration(seconds=2)
+                pl.duration(minutes=pl.lit(pl.Series(np.where(later, 50, 0))))
+                if name == "late"
+                else pl.duration(seconds=2)
             )
             frames.append(frame.with_columns((pl.col("measured_at") + delay).alias("received_at")))
     return pl.concat(frames).sort("measured_at", "machine_id", "sensor")
