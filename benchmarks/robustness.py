@@ -63,8 +63,8 @@ def share_secret(calm: Path, home: Path) -> None:
     )
 
 
-def killed(landing: Path, home: Path, as_of: date, after: float) -> dict[str, bytes]:
-    """Decisions of a run in an empty home that was killed after some seconds and then run again."""
+def left_behind(landing: Path, home: Path, as_of: date, after: float) -> None:
+    """An empty home's first run, killed after some seconds."""
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(landing, home / "landing", copy_function=shutil.copy2)
     share_secret(landing.parent, home)
@@ -72,6 +72,11 @@ def killed(landing: Path, home: Path, as_of: date, after: float) -> dict[str, by
     time.sleep(after)
     process.kill()
     process.wait()
+
+
+def killed(landing: Path, home: Path, as_of: date, after: float) -> dict[str, bytes]:
+    """Decisions of a run in an empty home that was killed after some seconds and then run again."""
+    left_behind(landing, home, as_of, after)
     subprocess.run(command(home, as_of), check=True, stdout=subprocess.DEVNULL)
     return decisions(home)
 
