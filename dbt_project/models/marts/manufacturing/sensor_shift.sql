@@ -1,4 +1,3 @@
-{%- set starts = var('shift_hours') -%}
 with hours as (
     select
         *,
@@ -9,21 +8,11 @@ with hours as (
 placed as (
     select
         *,
-        -- Before the first shift of a day, the last one of the day before still works.
-        case when hour_of_day < {{ starts[0] }} then {{ add_days('measured_on', -1) }} else measured_on end as shift_on,
         case
-            {%- for start in starts | reverse %}
-            when hour_of_day >= {{ start }} then {{ start }}
-            {%- endfor %}
-            else {{ starts[-1] }}
-        end as shift_hour,
-        case
-            {%- for start in starts | reverse %}
-            when hour_of_day >= {{ start }}
-                then {{ ((starts[0] + 24 if loop.first else starts[starts | length - loop.index0]) - start) }}
-            {%- endfor %}
-            else {{ starts[0] + 24 - starts[-1] }}
-        end as shift_length
+            when {{ before_first_shift('hour_of_day') }} then {{ add_days('measured_on', -1) }}
+            else measured_on
+        end as shift_on,
+        {{ shift_hour('hour_of_day') }} as shift_hour
     from hours
 ),
 
@@ -41,7 +30,7 @@ final as (
         machine_id,
         sensor,
         {{ pooled_readings() }},
-        60 * max(shift_length) - sum(60 - gap_minutes) as gap_minutes,
+        60 * {{ shift_length('shift_hour') }} - sum(60 - gap_minutes) as gap_minutes,
         min(delay_minutes) as delay_minutes
     from averaged
     group by shift_on, shift_hour, machine_id, sensor
