@@ -160,7 +160,7 @@ def main() -> None:
             f"{name}, {begin:%Y-%m-%d} to {end:%Y-%m-%d}; right by chance: {by_chance(failures, begin, end, machines):.3f}"
         )
         print(f"  {'rule':<34}{'alerts a machine-year':>22}{'right':>8}{'failures announced':>20}")
-        for high in (4.0, 5.0, 6.0, 7.0):
+        for high in (5.0, 6.0, 7.0):
             found = opened(hours, begin, end, replace(base, high=high))
             show(
                 f"npq, opens at {high:g}{' (the default)' if high == base.high else ''}",

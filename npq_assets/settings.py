@@ -114,7 +114,7 @@ class Home:
 
     @property
     def raw(self) -> Path:
-        """Accepted rows, one Parquet file a table."""
+        """Accepted rows, a Parquet file (or a folder of them) a table."""
         return self.root / "raw"
 
     @property
@@ -128,7 +128,7 @@ class Home:
         return self.root / ".lock"
 
     def raw_table(self, domain: str, table: str) -> Path:
-        """Parquet file of an accepted table."""
+        """Parquet file of an accepted table; a folder of such files for one that is kept by day."""
         return self.raw / domain / f"{table}.parquet"
 
     def mart(self, domain: str, model: str) -> Path:

@@ -194,7 +194,7 @@ TABLES = (
             "kind",
             Kind.TEXT,
             "What is unusual.",
-            choices=("level", "stuck", "silent", "clock", "unknown_machine", "others"),
+            choices=("level", "stuck", "silent", "clock", "clock_ahead", "unknown_machine", "others"),
         ),
         required("machine_id", Kind.ID, "The machine."),
         optional("sensors", Kind.TEXT, "The sensors behind it, the worst first."),

@@ -14,6 +14,7 @@ from npq_assets.contracts import Column, Kind, Table
 from npq_assets.ingestion.reader import BROKEN, LINE, RAW
 
 REASON = "__reason"
+CLOCK = "set the clock right"
 _FLAGS = {
     **dict.fromkeys(("1", "true", "t", "yes", "y", "是", "1.0"), True),
     **dict.fromkeys(("0", "false", "f", "no", "n", "否", "0.0"), False),
@@ -173,7 +174,7 @@ def _reason(column: Column, written: datetime | None) -> pl.Expr:
         wrong = value < EARLIEST if written is None else (value < EARLIEST) | (value > written + AHEAD)
         reason = reason.when(wrong).then(
             pl.format(
-                "{} '{}' is not a time at which the file could know of it; set the clock right", pl.lit(name), shown
+                "{} '{}' is not a time at which the file could know of it; {}", pl.lit(name), shown, pl.lit(CLOCK)
             )
         )
     expression: pl.Expr = reason

@@ -9,7 +9,7 @@ import polars as pl
 
 from npq_assets.contracts import DECISIONS, LANDING
 from npq_assets.ingestion.days import DayPlaces, waiting_rows
-from npq_assets.manufacturing.monitoring import OTHERS, UNKNOWN, load_monitoring
+from npq_assets.manufacturing.monitoring import AHEAD, OTHERS, UNKNOWN, load_monitoring
 from npq_assets.settings import Home
 
 ALERT_TABLE = DECISIONS["manufacturing.machine_alerts"]
@@ -51,7 +51,7 @@ def explain_alert(home: Home, row: dict[str, Any]) -> str:
         lines += [
             f"    {r['machine_id']}: {r['reason']} ({r['money_at_risk']:.2f})" for r in rest.iter_rows(named=True)
         ]
-    if row["kind"] not in (OTHERS, UNKNOWN):
+    if row["kind"] not in (OTHERS, UNKNOWN, AHEAD):
         lines += _hours(home, row)
     lines.append(f"  inputs       snapshot {row['input_snapshot']}, made of these landed rows:")
     return "\n".join([*lines, *_readings(home, row)])
@@ -84,6 +84,8 @@ def _hours(home: Home, row: dict[str, Any]) -> list[str]:
 
 
 def _readings(home: Home, row: dict[str, Any]) -> list[str]:
+    if row["kind"] == AHEAD:
+        return [f"    in {home.quarantine / TELEMETRY.domain / TELEMETRY.name}, with file, line and text"]
     if row["kind"] == UNKNOWN:
         rows = waiting_rows(DayPlaces(TELEMETRY, home.raw, home.quarantine)).filter(
             pl.col("machine_id") == row["machine_id"]

@@ -19,13 +19,18 @@ from npq_assets.equipment.anomalies import ALERTS, AnomalyParams, alert_id, watc
 from npq_assets.errors import Unavailable
 from npq_assets.evaluation.ledger import decision_id
 from npq_assets.ingestion.days import DayPlaces, waiting_rows
+from npq_assets.ingestion.reader import RAW
+from npq_assets.ingestion.rules import CLOCK, REASON
+from npq_assets.ingestion.store import Places, Registry
 from npq_assets.manufacturing.inputs import plan_folder
 from npq_assets.settings import Home
 from npq_assets.storage import fingerprint, write_json, write_parquet
 from npq_assets.version import code_version
 
 TELEMETRY = LANDING["manufacturing.telemetry"]
-UNKNOWN, OTHERS = "unknown_machine", "others"
+UNKNOWN, AHEAD, OTHERS = "unknown_machine", "clock_ahead", "others"
+# Files of so many days say whose clock is ahead now.
+ARRIVED_DAYS = 2
 # Alerts of so many days say how often one was right; an earlier list older than that is not followed any more.
 EVIDENCE_DAYS, FOLLOWED_DAYS = 90, 30
 FAILURE_DAYS = 180
@@ -58,6 +63,7 @@ class MonitoringInputs:
         costs: component, planned_cost, failure_cost, planned_minutes, failure_minutes.
         failures: machine_id, component, at: replacements after a failure.
         unknown: machine_id, readings, first_at, last_at of readings that wait for their machine.
+        ahead: The same of readings that were quarantined for their time in the last days, by when their files came.
         before: State of an earlier day's alerts; None if there is none to follow.
         shown: Alerts in the list at most.
         snapshot: Hash of all of these.
@@ -70,6 +76,7 @@ class MonitoringInputs:
     costs: pl.DataFrame
     failures: pl.DataFrame
     unknown: pl.DataFrame
+    ahead: pl.DataFrame
     before: pl.DataFrame | None
     shown: int
     snapshot: str
@@ -119,19 +126,24 @@ def read_monitoring(home: Home, as_of: date, params: AnomalyParams | None = None
             .sort("machine_id", "sensor", "hour_start")
             .collect()
         )
-    unknown = _unknown(home, opened)
-    if hours.is_empty() and unknown.is_empty():
+    machines = (
+        pl.read_parquet(home.mart("manufacturing", "machines"))
+        if home.mart("manufacturing", "machines").exists()
+        else None
+    )
+    names = machines["machine_id"].to_list() if machines is not None else []
+    unknown, ahead = _unknown(home, opened), _ahead(home, opened, names)
+    if machines is None or (hours.is_empty() and unknown.is_empty() and ahead.is_empty()):
         raise Unavailable(f"no telemetry before {as_of}; land manufacturing.telemetry")
     before, since = _before(home, as_of, params)
-    machines = pl.read_parquet(home.mart("manufacturing", "machines")).select("machine_id", "line", "cost_per_minute")
-    machines = machines.sort("machine_id")
+    machines = machines.select("machine_id", "line", "cost_per_minute").sort("machine_id")
     costs, failures = _costs(home), _failures(home, opened)
     snapshot = fingerprint(
-        hours, machines, costs, failures, unknown, before if before is not None else "", str(since),
+        hours, machines, costs, failures, unknown, ahead, before if before is not None else "", str(since),
         home.settings.alerts_shown, code_version(), repr(params),
     )  # fmt: skip
     return MonitoringInputs(
-        as_of, since, hours, machines, costs, failures, unknown, before, home.settings.alerts_shown, snapshot
+        as_of, since, hours, machines, costs, failures, unknown, ahead, before, home.settings.alerts_shown, snapshot
     )
 
 
@@ -144,6 +156,43 @@ def _unknown(home: Home, opened: datetime) -> pl.DataFrame:
             pl.len().cast(pl.Int64).alias("readings"),
             pl.col("measured_at").min().alias("first_at"),
             pl.col("measured_at").max().alias("last_at"),
+        )
+        .sort("machine_id")
+    )
+
+
+def _ahead(home: Home, opened: datetime, machines: list[str]) -> pl.DataFrame:
+    """machine_id, readings, first_at, last_at of rows quarantined for their time, in files of the last days.
+
+    Such a row has no time that could be believed: it counts from when its file came. A row names its machine in some field.
+    """
+    registry = Registry.read(Places(home.landing, home.raw, home.quarantine).registry(TELEMETRY))
+    came: dict[str, datetime] = {}
+    for known in registry.seen.values():
+        _, moment, digest = known.split(":")
+        at = datetime.fromtimestamp(int(moment) / 1e9, UTC)
+        came[digest] = min(at, came.get(digest, at))
+    schema = pl.Schema({"machine_id": pl.String(), "came": pl.Datetime("us", "UTC")})
+    frames = [pl.DataFrame(schema=schema)]
+    for content in registry.contents:
+        at = came.get(content.hash, opened)
+        late = any(CLOCK in reason for reason in content.reasons)
+        if not late or not opened - timedelta(days=ARRIVED_DAYS) <= at < opened:
+            continue
+        place = home.raw / ".parts" / TELEMETRY.domain / TELEMETRY.name / f"{content.hash}.bad.parquet"
+        rows = pl.read_parquet(place).filter(pl.col(REASON).str.contains(CLOCK, literal=True))
+        fields = rows.select(
+            pl.col(RAW).str.replace_all(r'[;\t"]', ",").str.split(",").list.eval(pl.element().str.strip_chars())
+        )
+        named = fields.select(pl.col(RAW).list.set_intersection(machines).list.first().alias("machine_id")).drop_nulls()
+        frames.append(named.with_columns(pl.lit(at).dt.cast_time_unit("us").alias("came")).cast(schema))
+    return (
+        pl.concat(frames)
+        .group_by("machine_id")
+        .agg(
+            pl.len().cast(pl.Int64).alias("readings"),
+            pl.col("came").min().alias("first_at"),
+            pl.col("came").max().alias("last_at"),
         )
         .sort("machine_id")
     )
@@ -194,7 +243,7 @@ def monitor(inputs: MonitoringInputs, params: AnomalyParams | None = None) -> Mo
     params = params or AnomalyParams()
     alerts = watch(inputs.hours, inputs.since, inputs.until, _columns(inputs.before), params)
     closed_before = _columns(inputs.before).filter(pl.col("closed_at").is_not_null())
-    state = pl.concat([alerts, closed_before, _unknown_alerts(inputs)])
+    state = pl.concat([alerts, closed_before, _put_aside_alerts(inputs)])
     horizon = inputs.until - timedelta(days=EVIDENCE_DAYS)
     state = state.filter(pl.col("closed_at").is_null() | (pl.col("closed_at") >= horizon))
     right, evidence = _right(state, inputs)
@@ -218,29 +267,41 @@ def monitor(inputs: MonitoringInputs, params: AnomalyParams | None = None) -> Mo
 def _columns(state: pl.DataFrame | None) -> pl.DataFrame:
     if state is None:
         return pl.DataFrame(schema=ALERTS)
-    # Readings of an unknown machine are counted anew each day.
-    return state.select(list(ALERTS)).filter(pl.col("kind") != UNKNOWN)
+    # Readings that were put aside are counted anew each day.
+    return state.select(list(ALERTS)).filter(~pl.col("kind").is_in([UNKNOWN, AHEAD]))
 
 
-def _unknown_alerts(inputs: MonitoringInputs) -> pl.DataFrame:
-    return pl.DataFrame(
-        [
+def _put_aside_alerts(inputs: MonitoringInputs) -> pl.DataFrame:
+    """Readings in quarantine: of a machine that nobody knows, or of a time that cannot be. Nothing of them was lost."""
+    before = (
+        {} if inputs.before is None else {(r["kind"], r["machine_id"]): r for r in inputs.before.iter_rows(named=True)}
+    )
+    rows = [
+        (kind, row, words)
+        for kind, frame, words in (
+            (UNKNOWN, inputs.unknown, "of a machine that master data do not know wait in quarantine"),
+            (AHEAD, inputs.ahead, "with a time that cannot be were quarantined in the last days"),
+        )
+        for row in frame.iter_rows(named=True)
+    ]
+    found = []
+    for kind, row, words in rows:
+        earlier = before.get((kind, row["machine_id"]))
+        opened = min(row["first_at"], earlier["opened_at"]) if earlier else row["first_at"]
+        found.append(
             {
-                "alert_id": alert_id(UNKNOWN, row["machine_id"], row["first_at"]),
-                "kind": UNKNOWN,
+                "alert_id": earlier["alert_id"] if earlier else alert_id(kind, row["machine_id"], opened),
+                "kind": kind,
                 "machine_id": row["machine_id"],
                 "sensors": "",
-                "opened_at": row["first_at"],
+                "opened_at": opened,
                 "last_at": row["last_at"],
                 "closed_at": None,
                 "score": 0.0,
-                "reason": f"{row['readings']:,} readings of a machine that master data do not know wait in quarantine",
+                "reason": f"{row['readings']:,} readings {words}",
             }
-            for row in inputs.unknown.iter_rows(named=True)
-        ],
-        schema=ALERTS,
-        orient="row",
-    )
+        )
+    return pl.DataFrame(found, schema=ALERTS, orient="row")
 
 
 def _right(state: pl.DataFrame, inputs: MonitoringInputs) -> tuple[float, int]:

@@ -276,3 +276,34 @@ def test_the_sensor_starts_what_new_telemetry_touches(tmp_path: Path) -> None:
     assert requests == []
     [request], cursor = tick("new_telemetry", cursor)
     assert request.partition_key == "2024-01-02"
+
+
+def test_a_clock_that_is_ahead_is_an_alert_as_long_as_it_sends(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    put(
+        home,
+        "manufacturing.machines",
+        "a.csv",
+        pl.DataFrame({"machine_id": ["m", "k"], "site_id": "P", "minutes_per_day": 480}),
+    )
+    row = pl.DataFrame(
+        {"measured_at": [datetime.now(UTC) + timedelta(days=900)], "machine_id": ["k"], "sensor": ["m heat"]}
+    )
+    put(home, "manufacturing.telemetry", "a.csv", row.with_columns(pl.lit(1.0).alias("value")))
+    ingest(home, [table for table in LANDING.values() if table.domain == "manufacturing"])
+    home.mart("manufacturing", "machines").parent.mkdir(parents=True)
+    pl.DataFrame({"machine_id": ["m", "k"], "line": "a", "cost_per_minute": 1.0}).write_parquet(
+        home.mart("manufacturing", "machines")
+    )
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    inputs = read_monitoring(home, tomorrow)
+    [alert] = monitor(inputs).rows.to_dicts()
+    assert (alert["machine_id"], alert["kind"], alert["action"]) == ("k", "clock_ahead", "set the clock of k")
+    assert alert["reason"] == "1 readings with a time that cannot be were quarantined in the last days"
+    save_monitoring(home, tomorrow, monitor(inputs), inputs.snapshot)
+    [again] = monitor(read_monitoring(home, tomorrow + timedelta(days=1))).rows.to_dicts()
+    assert (again["alert_id"], again["opened_at"]) == (alert["alert_id"], alert["opened_at"])
+    # Days of the past know nothing of it, and later nothing comes any more.
+    for day in (tomorrow - timedelta(days=5), tomorrow + timedelta(days=5)):
+        with pytest.raises(Unavailable):
+            read_monitoring(home, day)
