@@ -48,6 +48,7 @@ _FIRST = {
     "stuck": "check the sensor",
     "silent": "check the connection of",
     "clock": "set the clock of",
+    AHEAD: "set the clock of",
 }
 
 
