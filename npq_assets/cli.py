@@ -116,6 +116,43 @@ def run(
 
 
 @app.command()
+def listen(
+    home: HomeOption = None,
+    broker: Annotated[str | None, typer.Option(help="Broker as host:port; else `mqtt` of npq.toml.")] = None,
+    topic: Annotated[str | None, typer.Option(help="First part of all topics; else `mqtt_topic`.")] = None,
+    user: Annotated[str | None, typer.Option(help="Name to log in with; the password is in NPQ_MQTT_PASSWORD.")] = None,
+    tls: Annotated[bool | None, typer.Option(help="Encrypt the connection; else `mqtt_tls`.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="The certificate authority's PEM file; else `mqtt_ca`.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Readings a file at most; else `batch_rows`.", min=1)] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Seconds a file at most; else `batch_seconds`.", min=0.1)
+    ] = None,
+    client_id: Annotated[str, typer.Option(help="Name of our session at the broker.")] = "",
+) -> None:
+    """Hears a machine's readings from an MQTT broker and lands them as telemetry, until it is stopped (Ctrl-C)."""
+    import signal
+    import threading
+
+    from npq_assets.ingestion.listening import Listener
+    from npq_assets.mqtt import broker_of
+
+    place = Home.at(home)
+    chosen = broker_of(place.settings, mqtt=broker, topic=topic, user=user, tls=tls, ca=str(ca) if ca else None)
+    stop = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: stop.set())
+    heard = Listener(
+        place,
+        chosen,
+        rows=rows or place.settings.batch_rows,
+        seconds=seconds or place.settings.batch_seconds,
+        client_id=client_id,
+        say=_say,
+    ).run(stop)
+    _say(f"{heard.rows:,} readings of {heard.messages:,} messages landed in {heard.batches:,} files")
+
+
+@app.command()
 def replay(
     home: HomeOption = None,
     policy: Annotated[list[str] | None, typer.Option(help="`npq`, `naive` or `module:function`; repeatable.")] = None,

@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from npq_assets.errors import NpqError
 
@@ -41,6 +41,15 @@ class Settings:
         answers_per_hour: Requests that one person answers in an hour.
         smtp: `host:port` that messages are sent to; empty: they are written as files.
         sender: Address that messages come from.
+        mqtt: `host:port` of the broker that telemetry is heard from and set-points go to; empty: none.
+        mqtt_topic: First part of all topics.
+        mqtt_user: Name to log in with; the password is read from NPQ_MQTT_PASSWORD and stands in no file.
+        mqtt_tls: Whether the connection is encrypted.
+        mqtt_ca: File of the certificate authority, if not one that the system knows.
+        batch_rows: Readings after which `npq listen` lands what it heard.
+        batch_seconds: Seconds after which it lands what it heard in any case.
+        shift_hours: Hours (UTC) at which a shift begins, in order.
+        alerts_shown: Alerts on machines in the list of a day at most; the rest is summed up.
     """
 
     period: Period | None = None
@@ -60,6 +69,15 @@ class Settings:
     answers_per_hour: float = 6.0
     smtp: str = ""
     sender: str = "service@example.org"
+    mqtt: str = ""
+    mqtt_topic: str = "npq"
+    mqtt_user: str = ""
+    mqtt_tls: bool = False
+    mqtt_ca: str = ""
+    batch_rows: int = 50_000
+    batch_seconds: float = 60.0
+    shift_hours: tuple[int, ...] = (6, 14, 22)
+    alerts_shown: int = 12
 
 
 @dataclass(frozen=True)
@@ -96,7 +114,7 @@ class Home:
 
     @property
     def raw(self) -> Path:
-        """Accepted rows, one Parquet file a table."""
+        """Accepted rows, a Parquet file (or a folder of them) a table."""
         return self.root / "raw"
 
     @property
@@ -110,7 +128,7 @@ class Home:
         return self.root / ".lock"
 
     def raw_table(self, domain: str, table: str) -> Path:
-        """Parquet file of an accepted table."""
+        """Parquet file of an accepted table; a folder of such files for one that is kept by day."""
         return self.raw / domain / f"{table}.parquet"
 
     def mart(self, domain: str, model: str) -> Path:
@@ -146,6 +164,9 @@ _POSITIVE = {
     "first_response_hours",
     "agent_cost_per_hour",
     "answers_per_hour",
+    "batch_rows",
+    "batch_seconds",
+    "alerts_shown",
 }
 
 
@@ -166,7 +187,8 @@ def read_settings(path: Path) -> Settings:
         if name not in known:
             raise NpqError(f"{path}: unknown setting {name!r}; known are {', '.join(sorted(known))}")
         _check(path, name, value)
-    return Settings(**content)
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    return Settings(**given)
 
 
 def _check(path: Path, name: str, value: object) -> None:
@@ -188,8 +210,17 @@ def _check(path: Path, name: str, value: object) -> None:
         "answers_per_hour": (int, float),
         "smtp": (str,),
         "sender": (str,),
+        "mqtt": (str,),
+        "mqtt_topic": (str,),
+        "mqtt_user": (str,),
+        "mqtt_tls": (bool,),
+        "mqtt_ca": (str,),
+        "batch_rows": (int,),
+        "batch_seconds": (int, float),
+        "shift_hours": (list,),
+        "alerts_shown": (int,),
     }
-    right_type = isinstance(value, allowed[name]) and (name == "publish" or not isinstance(value, bool))
+    right_type = isinstance(value, allowed[name]) and (bool in allowed[name] or not isinstance(value, bool))
     if not right_type:
         raise NpqError(f"{path}: {name} = {value!r} has the wrong type; expected {allowed[name][0].__name__}")
     if name == "period" and value not in ("day", "week"):
@@ -198,7 +229,14 @@ def _check(path: Path, name: str, value: object) -> None:
         raise NpqError(f"{path}: {name} = {value!r} must lie between 0 and 1")
     if name in {"messages_per_week", "offer_budget"} and not float(str(value)) >= 0:
         raise NpqError(f"{path}: {name} = {value!r} must not be below 0")
-    if name == "smtp" and value and not str(value).rpartition(":")[2].isdigit():
-        raise NpqError(f'{path}: smtp = {value!r}; expected "host:port"')
+    if name in {"smtp", "mqtt"} and value and not str(value).rpartition(":")[2].isdigit():
+        raise NpqError(f'{path}: {name} = {value!r}; expected "host:port"')
+    if name == "mqtt_topic" and (not value or set(str(value)) & set("+#\0") or str(value).strip("/") != value):
+        raise NpqError(f'{path}: mqtt_topic = {value!r}; expected plain levels such as "npq" or "plant/npq"')
+    if name == "shift_hours":
+        hours = value if isinstance(value, list) else []
+        whole = all(isinstance(hour, int) and not isinstance(hour, bool) and 0 <= hour < 24 for hour in hours)
+        if not (hours and whole and sorted(set(hours)) == hours):
+            raise NpqError(f"{path}: shift_hours = {value!r}; expected hours in order such as [6, 14, 22]")
     if name in _POSITIVE and not float(str(value)) > 0:
         raise NpqError(f"{path}: {name} = {value!r} must be above 0")

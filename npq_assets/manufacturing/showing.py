@@ -11,6 +11,7 @@ import polars as pl
 
 from npq_assets.manufacturing.drivers import DriverFindings
 from npq_assets.manufacturing.forecast import ProductionForecast
+from npq_assets.manufacturing.monitoring import Monitoring, load_monitoring
 from npq_assets.manufacturing.output import load_findings, load_forecast, load_plan, load_schedule
 from npq_assets.manufacturing.plan import ProductionPlan
 from npq_assets.manufacturing.schedule import DAY
@@ -180,6 +181,8 @@ def sections(home: Home, day: date) -> list[Section]:
             "What one more hour of a machine would save." if worth.height else "No machine's time is short in the plan."
         )
         found.append(Section("What an hour of a machine is worth", words, table))
+    if (watched := load_monitoring(home, day)) is not None and "skipped" not in watched.facts:
+        found.insert(0, _alerts_shown(watched))
     if (ahead := load_forecast(home, day)) is not None:
         found.append(_forecast_shown(ahead))
     if (drivers := load_findings(home, day)) is not None:
@@ -226,3 +229,20 @@ def _drivers_shown(drivers: DriverFindings) -> Section:
         "Effects are in points; factors with a variance inflation above 10 cannot be told apart."
     )
     return Section("What moves output, scrap and energy", lead, table, lines=drivers.summary["sentence"].to_list())
+
+
+def _alerts_shown(watched: Monitoring) -> Section:
+    """The alerts on machines, those first that put most money at risk."""
+    facts = watched.facts
+    table = watched.rows.select(
+        pl.col("machine_id").alias("Machine"), pl.col("reason").alias("What was seen"),
+        pl.col("opened_at").dt.strftime("%Y-%m-%d %H:%M").alias("Since"), pl.col("age_hours").round(0).alias("Hours"),
+        pl.col("owner").alias("Owner"), pl.col("action").alias("To do"), pl.col("money_at_risk").round(2).alias("Money at risk"),
+    )  # fmt: skip
+    lead = (
+        f"{facts['open']} alerts are open, {facts['opened']} of them new, {facts['closed']} closed. Of {facts['evidence']} earlier "
+        f"ones on a machine's level, a failure is taken to follow {facts['right']:.0%} within a week."
+        if facts["open"]
+        else f"No alert is open; {facts['closed']} closed."
+    )
+    return Section("Machines that need a look", lead, table)
