@@ -44,7 +44,7 @@ def run_models(home: Home, compiled: Path) -> None:
         for key in order.static_order():
             node = models[key]
             sql = next(compiled.rglob(node["path"])).read_text().replace(str(compiled.parents[2]), str(home.root))
-            kind = "table" if node["config"]["materialized"] == "table" else "view"
+            kind = "view" if node["config"]["materialized"] == "view" else "table"
             connection.execute(f'create schema if not exists "{node["schema"]}"')
             connection.execute(f'create or replace {kind} "{node["schema"]}"."{node["alias"]}" as {sql}')
             if kind == "table":

@@ -4,23 +4,21 @@ DIR is a folder of The Complete Journey (`transactions*.parquet`, `products.parq
 …), or one that holds such folders. Written: `recommend_all.parquet` and `recommend_new.parquet` (user, item, rank 1 to 10) for
 the four weeks after the last one known; below OUT/<folder> too where DIR holds several.
 
-The table judges all methods on the last four known weeks (for ratings: on a random quarter of what is known), each trained
-before them only. `--scale` measures time and memory on invented purchases of 100,000 customers and 20,000 products.
+The table judges all methods on the last four known weeks, each trained before them only (for ratings: on parts of the known
+ones, hidden in turn). Time and memory for many customers: `benchmarks.recommendation_scale`.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
-import time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from scipy import sparse
 
+from npq_assets.recommendation import stacking
 from npq_assets.recommendation.evaluation import ranking_scores, top_lists
-from npq_assets.recommendation.factors import Matrix, ease, implicit_factors, item_neighbours
+from npq_assets.recommendation.factors import Matrix
 from npq_assets.recommendation.features import PAIR, Known, Settings, know
 from npq_assets.recommendation.purchases import Floats, Ints, Purchases, purchases_of
 from npq_assets.recommendation.ranking import Training, examples, rank, train
@@ -198,25 +196,54 @@ def write_lists(lists: pl.DataFrame, users: np.ndarray, items: np.ndarray, place
 
 # --- ratings -------------------------------------------------------------------------------------------------------------
 
-REGULARIZATIONS = (100.0, 200.0, 350.0, 500.0, 800.0)
+# Share of all ratings that is kept from us, per user: what is known is three quarters.
+KEPT_AWAY = 0.25
 
 
-def rating_scores(bought: sparse.csr_matrix, regularization: float) -> dict[str, Matrix]:
-    """Dense scores of all methods for all customers, seen products excluded."""
-    seen = np.asarray(bought.todense()) > 0
-    factors = implicit_factors(bought, 32, regularization=30.0, confidence=10.0, sweeps=8)
-    scores = {
-        "popularity": np.tile(np.asarray(bought.sum(axis=0)).ravel().astype(np.float32), (bought.shape[0], 1)),
-        "item-kNN": item_neighbours(bought, 200).scores(bought),
-        "implicit ALS": factors.scores(slice(None)),
-        "EASE": ease(bought, regularization).scores(bought),
+def read_ratings(folder: Path) -> tuple[stacking.Choices, np.ndarray, np.ndarray]:
+    """The ratings as choices, with the ids of users and items; time and rating where the file has them."""
+    rows = pl.read_parquet(folder / "train.parquet").unique(["user", "item"], keep="last", maintain_order=True)
+    rows = rows.sort("user", "item")
+    users, items = rows["user"].unique().sort().to_numpy(), rows["item"].unique().sort().to_numpy()
+    moment = rows["ts"].cast(pl.Float64).to_numpy() / 86_400.0 if "ts" in rows.columns else np.zeros(rows.height)
+    strength = rows["rating"].cast(pl.Float64).to_numpy() if "rating" in rows.columns else np.ones(rows.height)
+    choices = stacking.Choices(
+        np.searchsorted(users, rows["user"].to_numpy()).astype(np.int64),
+        np.searchsorted(items, rows["item"].to_numpy()).astype(np.int64),
+        moment,
+        strength,
+        (len(users), len(items)),
+    )
+    return choices, users, items
+
+
+def final_like(found: list[tuple[pl.DataFrame, stacking.Choices]], choices: stacking.Choices) -> dict[str, float]:
+    """nDCG@10 as it would be on the ratings kept away, from parts of the known ones, each hidden once.
+
+    Kept-away ratings count as misses here, so that a hit in a part that is a share p of all ratings stands for KEPT_AWAY / p
+    hits of the final kind: the parts are drawn as those were, at random per user, so both hit alike. The ideal is that of the
+    number kept away of each user.
+    """
+    n_users = choices.shape[0]
+    share = (1.0 - KEPT_AWAY) / len(found)
+    gain, hits = np.zeros(n_users), np.zeros(n_users)
+    for lists, hidden in found:
+        keys = hidden.user * choices.shape[1] + hidden.item
+        user, item = lists["user"].to_numpy(), lists["item"].to_numpy()
+        hit = np.isin(user * choices.shape[1] + item, keys)
+        gain += np.bincount(user, hit / np.log2(lists["rank"].to_numpy() + 1.0), minlength=n_users)
+        hits += np.bincount(user, hit, minlength=n_users)
+    scale = KEPT_AWAY / share / len(found)
+    away = np.maximum(1, np.round(np.bincount(choices.user, minlength=n_users) * KEPT_AWAY / (1 - KEPT_AWAY))).astype(
+        int
+    )
+    best = np.cumsum(1.0 / np.log2(np.arange(1, K + 1) + 1.0))[np.minimum(away, K) - 1]
+    return {
+        "ndcg": float(np.mean(scale * gain / best)),
+        "recall": float(np.mean(scale * hits / away)),
+        "map": float("nan"),
+        "hit_rate": float("nan"),
     }
-    standard = {name: (s - s.mean(1, keepdims=True)) / (s.std(1, keepdims=True) + 1e-9) for name, s in scores.items()}
-    for weight in (0.15, 0.3, 0.45):
-        mixed = (1 - weight) * standard["EASE"] + weight * standard["implicit ALS"]
-        scores[f"EASE + {weight:.2f} ALS"] = mixed
-        scores[f"EASE + {weight:.2f} ALS + 0.15 kNN"] = mixed + 0.15 * standard["item-kNN"]
-    return {name: np.where(seen, -np.inf, s) for name, s in scores.items()}
 
 
 def dense_lists(score: Matrix) -> pl.DataFrame:
@@ -226,84 +253,39 @@ def dense_lists(score: Matrix) -> pl.DataFrame:
     return top_lists(user, best.ravel(), np.take_along_axis(score, best, 1).ravel().astype(float), K)
 
 
-def ratings(folder: Path, out: Path) -> None:
-    """Chooses among all methods on two random quarters of the ratings known, then recommends with the best."""
-    rows = pl.read_parquet(folder / "train.parquet").select("user", "item").unique().sort("user", "item")
-    users, items = rows["user"].unique().sort().to_numpy(), rows["item"].unique().sort().to_numpy()
-    u, i = np.searchsorted(users, rows["user"].to_numpy()), np.searchsorted(items, rows["item"].to_numpy())
-
-    def matrix(mask: np.ndarray) -> sparse.csr_matrix:
-        ones = np.ones(int(mask.sum()), np.float32)
-        return sparse.csr_matrix((ones, (u[mask], i[mask])), shape=(len(users), len(items)))
-
-    table: dict[str, list[dict[str, float]]] = {}
-    for split in range(2):
-        draw = np.random.default_rng(split).random(len(u))
-        share = pl.DataFrame({"user": u, "draw": draw}).select(
-            pl.col("draw").rank().over("user") / pl.len().over("user")
-        )
-        held_out = share["draw"].to_numpy() > 0.75
-        actual = pl.DataFrame({"user": u[held_out], "item": i[held_out]})
-        for regularization in REGULARIZATIONS:
-            for name, score in rating_scores(matrix(~held_out), regularization).items():
-                label = f"{name} (lambda {regularization:.0f})" if "EASE" in name else name
-                if label in table and len(table[label]) > split:
-                    continue
-                table.setdefault(label, []).append(ranking_scores(dense_lists(score), actual))
-    mean = {name: {k: float(np.mean([s[k] for s in found])) for k in found[0]} for name, found in table.items()}
-    shown = dict(sorted(mean.items(), key=lambda row: -row[1]["ndcg"])[:8])
-    print_table("Ratings, a random quarter of what is known, mean of two", {**shown, **{
-        name: mean[name] for name in ("popularity", "item-kNN", "implicit ALS")}})  # fmt: skip
-    best = max(mean, key=lambda name: mean[name]["ndcg"])
-    # More ratings bear the same penalty more lightly: lambda grows with them.
-    regularization = float(best.partition("lambda ")[2].rstrip(")") or 200.0) / 0.75
-    lists = dense_lists(rating_scores(matrix(np.ones(len(u), bool)), regularization)[best.partition(" (lambda")[0]])
-    print(f"chosen: {best}")
+def ratings(folder: Path, out: Path, threads: int, judge: bool) -> None:
+    """Judges all methods on parts of the known ratings, hidden one after the other, then recommends with the stacked ranking."""
+    choices, users, items = read_ratings(folder)
+    settings = stacking.Settings(threads=threads)
+    lists: dict[str, list[tuple[pl.DataFrame, stacking.Choices]]] = {}
+    parts = []
+    for part in stacking.held_out(choices, settings):
+        parts.append((part.rows, part.label, part.hidden))
+        for name, dense in part.scores.items() if judge else ():
+            lists.setdefault(name, []).append((dense_lists(np.where(part.seen, -np.inf, dense)), part.hidden))
+    if judge:
+        half = np.random.default_rng(1).random(choices.shape[0]) < 0.5
+        mean, ours = [], []
+        models = [
+            (users_asked, stacking.fit([(rows, label) for rows, label, _ in parts], settings, ~users_asked))
+            for users_asked in (half, ~half)
+        ]
+        for rows, _, hidden in parts:
+            score = np.zeros(len(rows.user))
+            # Users are ranked by models that learnt from other users only.
+            for users_asked, fitted in models:
+                mine = users_asked[rows.user]
+                score[mine] = stacking.scores_of(fitted, rows, threads)[mine]
+            ours.append((top_lists(rows.user, rows.item, score, K), hidden))
+            mean.append((top_lists(rows.user, rows.item, rows.mean, K), hidden))
+        lists |= {"mean of all": mean, "npq (stacked LambdaRank)": ours}
+        table = {name: final_like(found, choices) for name, found in lists.items()}
+        print_table(f"Ratings, {settings.parts} parts of the known hidden in turn, scaled to what is kept away", table)
+    models = stacking.fit([(rows, label) for rows, label, _ in parts], settings)
+    rows = stacking.rows_of(choices, settings)
+    best = top_lists(rows.user, rows.item, stacking.scores_of(models, rows, threads), K)
     for name in ("recommend_all", "recommend_new"):
-        write_lists(lists, users, items, out / f"{name}.parquet")
-
-
-# --- scale ---------------------------------------------------------------------------------------------------------------
-
-
-def invented(customers: int, products: int, lines: int, days: int = 180, seed: int = 0) -> Purchases:
-    """Purchases of customers with tastes for families, some products popular, some bought again."""
-    rng = np.random.default_rng(seed)
-    families = 200
-    family = rng.integers(0, families, products)
-    popular = rng.zipf(1.3, products).clip(max=2000).astype(float)
-    by_family = [np.flatnonzero(family == f) for f in range(families)]
-    user = rng.integers(0, customers, lines)
-    taste = rng.integers(0, families, (customers, 8))
-    chosen = taste[user, rng.integers(0, 8, lines)]
-    item = np.empty(lines, np.int64)
-    for f in range(families):
-        mine = np.flatnonzero(chosen == f)
-        weight = popular[by_family[f]]
-        item[mine] = rng.choice(by_family[f], len(mine), p=weight / weight.sum())
-    frame = pl.DataFrame(
-        {"user": user, "item": item, "day": rng.integers(0, days, lines), "amount": rng.gamma(2.0, 2.0, lines)}
-    )
-    return purchases_of(frame, pl.DataFrame({"item": np.arange(products), "family": family}))
-
-
-def scale(customers: int, products: int, threads: int) -> None:
-    """Time and memory from purchases to ten recommendations for everybody."""
-    purchases = invented(customers, products, customers * 50)
-    started = time.monotonic()
-    settings = Settings(factors=32, sweeps=3, neighbours=50, per_source=20, again=40)
-    training = Training(cutoffs=1, trees=80, models=1, pointwise=False, max_users=5000, threads=threads)
-    day = purchases.last_day + 1
-    data = examples(purchases, day, "both", training, settings)
-    model = train(data, training)
-    del data
-    lists = rank(model, know(purchases, day, settings), np.arange(purchases.shape[0]), "both", K)
-    seconds = time.monotonic() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"{customers:,} customers x {products:,} products, {len(purchases.user):,} lines: {lists.height:,} "
-        f"recommendations in {seconds:.0f} s, peak memory {peak:.1f} GB"
-    )
+        write_lists(best, users, items, out / f"{name}.parquet")
 
 
 def main() -> None:
@@ -313,13 +295,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("."), help="Where the lists go.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-judging", action="store_true", help="Only write the lists.")
-    parser.add_argument("--scale", action="store_true", help="Measure 100,000 customers x 20,000 products instead.")
-    parser.add_argument("--customers", type=int, default=100_000)
-    parser.add_argument("--products", type=int, default=20_000)
     options = parser.parse_args()
-    if options.scale:
-        scale(options.customers, options.products, options.threads)
-        return
     if options.data is None or not options.data.is_dir():
         raise SystemExit(f"--data {options.data}: no such folder; give a folder of the Complete Journey or of ratings")
     folders = [options.data, *sorted(f for f in options.data.iterdir() if f.is_dir())]
@@ -330,7 +306,7 @@ def main() -> None:
         if any(folder.glob("transactions*.parquet")) and (folder / "products.parquet").exists():
             complete_journey(folder, out, options.threads, not options.no_judging)
         elif (folder / "train.parquet").exists():
-            ratings(folder, out)
+            ratings(folder, out, options.threads, not options.no_judging)
         else:
             continue
         found += 1

@@ -10,9 +10,10 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from npq_assets import logistics, manufacturing, retail
 from npq_assets.contracts import DOMAINS
 from npq_assets.ingestion.assets import landing_specs, raw_assets
-from npq_assets.ingestion.sensor import landing_sensor
+from npq_assets.ingestion.sensor import landing_sensor, telemetry_sensor
 from npq_assets.ledger import KEY as LEDGER_KEY
 from npq_assets.ledger import ledger_asset
+from npq_assets.manufacturing.monitoring_assets import ALERTS_KEY, MONITORING_KEY
 from npq_assets.orchestration import AS_OF, HomeResource
 from npq_assets.periods import latest_as_of
 from npq_assets.reporting.assets import report_asset
@@ -45,7 +46,11 @@ def build_defs(home: Home | None = None, resources: Mapping[str, Any] | None = N
         assets=assets,
         asset_checks=checks,
         jobs=list(jobs.values()),
-        sensors=[landing_sensor(jobs["transform"]), _facts_sensor(jobs["decide"])],
+        sensors=[
+            landing_sensor(jobs["transform"]),
+            telemetry_sensor(jobs["everything"], [MONITORING_KEY, ALERTS_KEY]),
+            _facts_sensor(jobs["decide"]),
+        ],
         schedules=[_daily(jobs["everything"])],
         resources={"home": HomeResource(root=str(home.root) if home else ""), **(resources or {})},
         executor=dg.in_process_executor,
@@ -104,7 +109,8 @@ def _facts_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
     @dg.sensor(name="new_facts", job=job, minimum_interval_seconds=30)
     def new_facts(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.RunRequest | dg.SkipReason:
         """Decides anew when the warehouse knows more than when the last decision was requested."""
-        marts = sorted((home.home.root / "marts").glob("*/*.parquet"))
+        # Roll-ups of telemetry change every minute of a live stream; what they are worth waking for has a sensor of its own.
+        marts = [m for m in (home.home.root / "marts").glob("*/*.parquet") if not m.name.startswith("sensor_")]
         if not marts:
             return dg.SkipReason("No marts yet.")
         state = str(max(mart.stat().st_mtime_ns for mart in marts))

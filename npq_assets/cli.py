@@ -116,6 +116,43 @@ def run(
 
 
 @app.command()
+def listen(
+    home: HomeOption = None,
+    broker: Annotated[str | None, typer.Option(help="Broker as host:port; else `mqtt` of npq.toml.")] = None,
+    topic: Annotated[str | None, typer.Option(help="First part of all topics; else `mqtt_topic`.")] = None,
+    user: Annotated[str | None, typer.Option(help="Name to log in with; the password is in NPQ_MQTT_PASSWORD.")] = None,
+    tls: Annotated[bool | None, typer.Option(help="Encrypt the connection; else `mqtt_tls`.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="The certificate authority's PEM file; else `mqtt_ca`.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Readings a file at most; else `batch_rows`.", min=1)] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Seconds a file at most; else `batch_seconds`.", min=0.1)
+    ] = None,
+    client_id: Annotated[str, typer.Option(help="Name of our session at the broker.")] = "",
+) -> None:
+    """Hears a machine's readings from an MQTT broker and lands them as telemetry, until it is stopped (Ctrl-C)."""
+    import signal
+    import threading
+
+    from npq_assets.ingestion.listening import Listener
+    from npq_assets.mqtt import broker_of
+
+    place = Home.at(home)
+    chosen = broker_of(place.settings, mqtt=broker, topic=topic, user=user, tls=tls, ca=str(ca) if ca else None)
+    stop = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: stop.set())
+    heard = Listener(
+        place,
+        chosen,
+        rows=rows or place.settings.batch_rows,
+        seconds=seconds or place.settings.batch_seconds,
+        client_id=client_id,
+        say=_say,
+    ).run(stop)
+    _say(f"{heard.rows:,} readings of {heard.messages:,} messages landed in {heard.batches:,} files")
+
+
+@app.command()
 def replay(
     home: HomeOption = None,
     policy: Annotated[list[str] | None, typer.Option(help="`npq`, `naive` or `module:function`; repeatable.")] = None,
@@ -254,6 +291,68 @@ def settings_rollback(decision_id: list[str], live: LiveOption = False, home: Ho
     at = Home.at(home)
     for found in roll_back(at, decision_id, publisher_for(at), live=live):
         _say(f"{found.set_point.machine_id} {found.set_point.setting}: {found.status}; {found.detail}")
+
+
+@app.command()
+def replan(
+    as_of: Annotated[str, typer.Option("--as-of", help="The day whose routes are re-planned, YYYY-MM-DD.")],
+    now: Annotated[
+        str, typer.Option(help="Time of that day, HH:MM; vehicles that have left by then keep their routes.")
+    ] = "00:00",
+    vehicle_down: Annotated[
+        list[str] | None, typer.Option(help="A vehicle that drives no further; repeatable.")
+    ] = None,
+    closed: Annotated[
+        list[str] | None, typer.Option(help="A closed road segment, FROM_NODE,TO_NODE; repeatable.")
+    ] = None,
+    vehicle_price: Annotated[float, typer.Option(help="Price of giving a delivery to another vehicle.", min=0)] = 5.0,
+    time_price: Annotated[
+        float, typer.Option(help="Price of another time, for deliveries without a rebook_cost.", min=0)
+    ] = 5.0,
+    tolerance: Annotated[float, typer.Option(help="Minutes that are not another time.", min=0)] = 30.0,
+    most_routes: Annotated[int | None, typer.Option(help="Routes that may change at most.", min=1)] = None,
+    write: Annotated[bool, typer.Option("--write", help="Make it the day's plan: decisions, ledger, map.")] = False,
+    dispatch: Annotated[bool, typer.Option("--dispatch", help="With --write: also the drivers' lists.")] = False,
+    as_landed: Annotated[
+        bool, typer.Option("--as-landed", help="Look at what was taken in before; do not take new files in first.")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Re-plans a day's routes while they are driven: new orders, lost vehicles, closed roads; shows cost against change."""
+    from npq_assets.logistics import replanning
+
+    at, day = Home.at(home), _day(as_of)
+    assert day is not None
+    if dispatch and not write:
+        raise NpqError("--dispatch writes the lists of a plan that counts; give --write too")
+    happened = replanning.Happened(_minute(now), tuple(vehicle_down or ()), tuple(_road(pair) for pair in closed or ()))
+    if not as_landed:
+        from npq_assets.runs import Runner
+
+        Runner(at).run("transform").raise_for_failure()
+    answer = replanning.replan_day(
+        at, day, happened, replanning.Prices(vehicle_price, time_price, tolerance, most_routes)
+    )
+    _say(answer.as_text())
+    if not write:
+        _say("nothing was written; --write makes it the day's plan, --dispatch writes the drivers' lists")
+        return
+    for place in replanning.write(at, day, answer, dispatch=dispatch):
+        _say(f"written: {place}")
+
+
+def _minute(text: str) -> float:
+    hours, _, minutes = text.partition(":")
+    if not (hours.isdigit() and minutes.isdigit() and int(hours) <= 24 and int(minutes) < 60):
+        raise NpqError(f"--now {text!r} is not a time of the day; write HH:MM")
+    return 60.0 * int(hours) + int(minutes)
+
+
+def _road(text: str) -> tuple[str, str]:
+    start, comma, end = text.partition(",")
+    if not (start.strip() and comma and end.strip()):
+        raise NpqError(f"--closed {text!r} is not a road; write FROM_NODE,TO_NODE")
+    return start.strip(), end.strip()
 
 
 @app.command()

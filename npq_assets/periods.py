@@ -52,7 +52,14 @@ def latest_as_of(home: Home) -> date:
         if table.full_name not in _FACTS or not place.exists():
             continue
         column = table.column(table.time_column or "")
-        last = pl.scan_parquet(place).select(pl.col(column.name).max().cast(pl.Date)).collect().item()
+        # A table kept by day: its last day tells, if it has rows.
+        places = sorted(place.glob("*=2*/*.parquet"), reverse=True) if place.is_dir() else [place]
+        last = None
+        for some in places:
+            rows = pl.scan_parquet(some, hive_partitioning=False)
+            last = rows.select(pl.col(column.name).max().cast(pl.Date)).collect().item()
+            if last is not None:
+                break
         if last is None:
             continue
         if table.full_name == "retail.stock" or table.full_name == "manufacturing.plant_stock":

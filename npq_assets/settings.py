@@ -50,6 +50,7 @@ class Settings:
         batch_rows: Readings after which `npq listen` lands what it heard.
         batch_seconds: Seconds after which it lands what it heard in any case.
         shift_hours: Hours (UTC) at which a shift begins, in order.
+        alerts_shown: Alerts on machines in the list of a day at most; the rest is summed up.
     """
 
     period: Period | None = None
@@ -78,6 +79,7 @@ class Settings:
     batch_rows: int = 50_000
     batch_seconds: float = 60.0
     shift_hours: tuple[int, ...] = (6, 14, 22)
+    alerts_shown: int = 12
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Home:
 
     @property
     def raw(self) -> Path:
-        """Accepted rows, one Parquet file a table."""
+        """Accepted rows, a Parquet file (or a folder of them) a table."""
         return self.root / "raw"
 
     @property
@@ -128,7 +130,7 @@ class Home:
         return self.root / ".lock"
 
     def raw_table(self, domain: str, table: str) -> Path:
-        """Parquet file of an accepted table."""
+        """Parquet file of an accepted table; a folder of such files for one that is kept by day."""
         return self.raw / domain / f"{table}.parquet"
 
     def mart(self, domain: str, model: str) -> Path:
@@ -166,6 +168,7 @@ _POSITIVE = {
     "answers_per_hour",
     "batch_rows",
     "batch_seconds",
+    "alerts_shown",
 }
 
 
@@ -218,6 +221,7 @@ def _check(path: Path, name: str, value: object) -> None:
         "batch_rows": (int,),
         "batch_seconds": (int, float),
         "shift_hours": (list,),
+        "alerts_shown": (int,),
     }
     right_type = isinstance(value, allowed[name]) and (bool in allowed[name] or not isinstance(value, bool))
     if not right_type:

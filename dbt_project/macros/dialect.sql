@@ -28,6 +28,28 @@
     cast(extract(hour from ({{ moment }} at time zone 'UTC')) as integer)
 {%- endmacro -%}
 
+{#- Whole hours since 1970: much cheaper than truncating a moment that has a zone. -#}
+{%- macro hour_number(moment) -%}
+    (epoch_us({{ moment }}) // 3600000000)
+{%- endmacro -%}
+
+{%- macro minute_number(moment) -%}
+    ((epoch_us({{ moment }}) // 60000000) % 60)
+{%- endmacro -%}
+
+{%- macro moment_of_hour(hours) -%}
+    to_timestamp({{ hours }} * 3600)
+{%- endmacro -%}
+
+{#- How many of these numbers from 0 to 62 there are. -#}
+{%- macro distinct_small(number) -%}
+    bit_count(bit_or(cast(1 as bigint) << cast({{ number }} as integer)))
+{%- endmacro -%}
+
+{%- macro value_at_last(value, moment) -%}
+    arg_max({{ value }}, {{ moment }})
+{%- endmacro -%}
+
 {%- macro add_days(day, days) -%}
     cast({{ day }} + to_days(cast({{ days }} as integer)) as date)
 {%- endmacro -%}

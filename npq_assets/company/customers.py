@@ -34,6 +34,8 @@ EXPERIMENT_SHARE = 0.30
 TARGETED_DEPTHS = (0.08, 0.12, 0.16)
 COST_PER_USE = 0.05
 BUDGET_PER_CUSTOMER = 0.012
+# Shares of those who get a message that open it, click in it, never want another.
+OPENED, CLICKED, UNSUBSCRIBED = 0.35, 0.10, 0.003
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,27 @@ def response_frame(
             "profit": np.round(profit, 2),
         }
     )
+
+
+def replies_frame(
+    customers: Customers, message_ids: Sequence[str], who: np.ndarray, sent_on: date, stops: np.ndarray | None = None
+) -> pl.DataFrame:
+    """`retail.message_replies` rows of the messages of a day: opened or clicked on that day, unsubscribed where `stops`."""
+    seed = customers.company.config.seed
+    luck = streams.uniform(seed, "reads the message", streams.name_keys(message_ids), who)
+    minute = np.floor(9 * 60 + 14 * 60 * streams.uniform(seed, "reads it at", streams.name_keys(message_ids), who))
+    gone = np.zeros(len(who), bool) if stops is None else stops
+    kind = np.select([gone, luck < CLICKED, luck < OPENED], ["unsubscribed", "clicked", "opened"], "")
+    moment = np.datetime64(sent_on, "us") + minute.astype(np.int64).astype("timedelta64[m]")
+    frame = pl.DataFrame(
+        {
+            "message_id": pl.Series(list(message_ids), dtype=pl.String),
+            "kind": kind,
+            "customer_id": pl.Series(customers.ids, dtype=pl.String).gather(who),
+            "replied_at": pl.Series(moment).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
+        }
+    )
+    return frame.filter(pl.col("kind") != "")
 
 
 class Customers:
@@ -259,8 +282,24 @@ class Customers:
             f"offer-responses-{as_of}",
             pl.concat([r for r in rows if r.height], how="diagonal"),
         )
+        yield "retail.message_replies", f"message-replies-{as_of}", self._letters_read(tried)
         if self._basket_stubs:
             yield "retail.service_requests", f"service-requests-{as_of}", self._requests(as_of)
+
+    def _letters_read(self, tried: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """What came back on the letters about the offers tried; controls got none."""
+        position = {name: i for i, name in enumerate(self.ids)}
+        found = []
+        for rows in tried:
+            for (sent_on,), day in rows.filter(pl.col("held_out") == 0).partition_by("sent_on", as_dict=True).items():
+                who = np.array([position[name] for name in day["customer_id"].to_list()], np.int64)
+                ids = [f"L-{offer}-{name}" for offer, name in day.select("offer_id", "customer_id").iter_rows()]
+                found.append(replies_frame(self, ids, who, sent_on))
+        return pl.concat(found)
+
+    def unsubscribes(self, who: np.ndarray, day: date) -> np.ndarray:
+        """Who never wants another message after one on `day`; the same luck whatever the message says."""
+        return streams.uniform(self.company.config.seed, "unsubscribes", day.toordinal(), who) < UNSUBSCRIBED
 
     def _shelf_responses(self) -> pl.DataFrame:
         """Letters about reductions that everybody gets in the stores; there were no controls."""
@@ -353,7 +392,9 @@ class Customers:
         known = self._requests(day + timedelta(days=1))
         on = pl.lit(day)
         return known.filter(
-            (pl.col("opened_at").dt.date() == on) | (pl.col("closed_at").dt.date() == on).fill_null(False)
+            (pl.col("opened_at").dt.date() == on)
+            | (pl.col("closed_at").dt.date() == on).fill_null(False)
+            | (pl.col("first_response_at").dt.date() == on).fill_null(False)
         )
 
     def _requests(self, until: date) -> pl.DataFrame:
@@ -363,6 +404,7 @@ class Customers:
         chosen = np.flatnonzero(streams.uniform(seed, "complains", number) < 0.01)
         hours = 2 + np.floor(90 * streams.uniform(seed, "complaint delay", chosen)).astype(np.int64)
         duration = 1 + np.floor(70 * streams.uniform(seed, "complaint duration", chosen)).astype(np.int64)
+        answered = np.maximum(1.0, 0.5 * duration * streams.uniform(seed, "first response", chosen) ** 1.5)
         topic = np.floor(len(_TOPICS) * streams.uniform(seed, "topic", chosen) ** 1.4).astype(np.int64)
         as_of = datetime.combine(until, datetime.min.time(), UTC)
         frame = baskets[chosen].with_columns(
@@ -373,7 +415,13 @@ class Customers:
         frame = frame.with_columns(
             closed_at=pl.col("opened_at") + pl.lit(pl.Series(duration * 3_600_000_000)).cast(pl.Duration("us"))
         )
-        frame = frame.filter(pl.col("opened_at") < as_of).with_columns(
-            closed_at=pl.when(pl.col("closed_at") < as_of).then(pl.col("closed_at"))
+        minutes = np.floor(60 * answered).astype(np.int64)
+        frame = frame.with_columns(
+            first_response_at=pl.col("opened_at") + pl.lit(pl.Series(minutes * 60_000_000)).cast(pl.Duration("us"))
         )
-        return frame.select("request_id", "customer_id", "opened_at", "topic", "basket_id", "closed_at")
+        frame = frame.filter(pl.col("opened_at") < as_of).with_columns(
+            closed_at=pl.when(pl.col("closed_at") < as_of).then(pl.col("closed_at")),
+            first_response_at=pl.when(pl.col("first_response_at") < as_of).then(pl.col("first_response_at")),
+        )
+        columns = ("request_id", "customer_id", "opened_at", "topic", "basket_id", "closed_at", "first_response_at")
+        return frame.select(columns)

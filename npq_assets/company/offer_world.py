@@ -15,7 +15,7 @@ import polars as pl
 
 from npq_assets.company import streams
 from npq_assets.company.config import FAMILIES
-from npq_assets.company.customers import TargetedOffer, response_frame
+from npq_assets.company.customers import TargetedOffer, replies_frame, response_frame
 from npq_assets.company.landing import Beginning, LandingFolder
 from npq_assets.company.stores import StoreDay
 from npq_assets.company.worlds import CostRow, Service
@@ -39,7 +39,8 @@ class OfferWorld:
     """The offers, lived under `decisions/retail/offers_sent` and under the rule "everyone in the segment".
 
     Both spend the same budget: once the uses of an offer have cost it, the offer ends, and who comes later buys as without it.
-    A message without consent or beyond the weekly limit ends the simulation.
+    Some unsubscribe after a message; the replies land. A message without consent, after an unsubscription or beyond the weekly
+    limit ends the simulation.
     """
 
     domain = "retail"
@@ -54,6 +55,8 @@ class OfferWorld:
         self._lived: set[str] = set()
         self._messages: dict[int, list[date]] = {}
         self._usual_redemption = 0.25
+        # Who may be written to in npq's world and in the naive one.
+        self._willing = [beginning.customers.consent.copy(), beginning.customers.consent.copy()]
 
     def open(self, folder: LandingFolder, first_day: date, last_day: date) -> None:
         """Reads what customers bought so far, as landed."""
@@ -80,10 +83,11 @@ class OfferWorld:
 
     def step(self, home: Home, folder: LandingFolder, day: date) -> list[CostRow]:
         """Sends the day's offers in both worlds; lands baskets of the day and the answers to offers that end with it."""
-        self._check_messages(home, day)
+        messages = self._messages_of(home, day)
         place = home.decisions("retail", "offers_sent", day)
         rows = self._live(home, pl.read_parquet(place), day) if place.exists() else []
         self._land(folder, day)
+        self._land_replies(folder, messages, day)
         return rows
 
     def service(self) -> Service | None:
@@ -105,7 +109,7 @@ class OfferWorld:
         for offer in offers:
             mine = decided.filter(pl.col("offer_id") == offer.offer_id).sort("customer_id")
             who = np.array([self._at(name, place="offers_sent") for name in mine["customer_id"].to_list()], np.int64)
-            if not bool(self._customers.consent[who].all()):
+            if not bool(self._willing[0][who].all()):
                 raise RunError(f"offers_sent as of {day}: an offer goes to a customer without consent")
             control = mine["control"].fill_null(False).to_numpy()
             self._lived.add(offer.offer_id)
@@ -162,27 +166,43 @@ class OfferWorld:
             spenders = lately.group_by("customer_id").agg(pl.col("amount").sum())
             spenders = spenders.sort(["amount", "customer_id"], descending=[True, False])
             order = np.array([self._position[name] for name in spenders["customer_id"].to_list()], np.int64)
-            order = order[self._customers.consent[order] & (letters[order] < most)] if len(order) else order
+            order = order[self._willing[1][order] & (letters[order] < most)] if len(order) else order
             # Letters until uses, at the rate at which offers were used so far, would cost the budget.
             family = FAMILIES[offer.family]
             cost = 2.0 * family.price * offer.discount + offer.cost_per_use
             count = int(offer.budget / max(self._usual_redemption * cost, 1e-9))
             chosen[offer.offer_id] = order[:count]
             letters[order[:count]] += 1
+        written = np.flatnonzero(letters)
+        self._willing[1][written[self._customers.unsubscribes(written, day)]] = False
         return chosen
 
-    def _check_messages(self, home: Home, day: date) -> None:
+    def _messages_of(self, home: Home, day: date) -> pl.DataFrame:
+        """The day's messages (message_id, who), after a look at consent and the weekly limit."""
         place = home.decisions("retail", "messages", day)
         if not place.exists():
-            return
-        for name in pl.read_parquet(place, columns=["customer_id"])["customer_id"].to_list():
-            who = self._at(name, place="messages")
-            if not self._customers.consent[who]:
+            return pl.DataFrame(schema={"message_id": pl.String, "who": pl.Int64})
+        decided = pl.read_parquet(place, columns=["message_id", "customer_id"]).sort("message_id")
+        everybody = [self._at(name, place="messages") for name in decided["customer_id"].to_list()]
+        for who in everybody:
+            if not self._willing[0][who]:
                 raise RunError(f"messages as of {day}: a message goes to a customer without consent")
             sent = [d for d in self._messages.get(who, []) if d > day - timedelta(days=7)] + [day]
             self._messages[who] = sent
             if len(sent) > home.settings.messages_per_week:
                 raise RunError(f"messages as of {day}: a customer gets {len(sent)} messages in seven days")
+        return pl.DataFrame({"message_id": decided["message_id"], "who": pl.Series(everybody, dtype=pl.Int64)})
+
+    def _land_replies(self, folder: LandingFolder, messages: pl.DataFrame, day: date) -> None:
+        """What came back on the day's messages, as known when the next day opens."""
+        if messages.is_empty():
+            return
+        who = messages["who"].to_numpy()
+        stops = self._customers.unsubscribes(who, day)
+        self._willing[0][who[stops]] = False
+        replies = replies_frame(self._customers, messages["message_id"].to_list(), who, day, stops)
+        if replies.height:
+            folder.write("retail.message_replies", f"message-replies-{day}", replies)
 
     def _land(self, folder: LandingFolder, day: date) -> None:
         answers = []

@@ -70,6 +70,8 @@ class Column:
         choices: The only values allowed, if any.
         references: `domain.table` whose key of one column must hold the value (checked once that table has rows).
         personal: Names or describes a natural person; stays out of marts, reports and logs.
+        past: A moment that had come when the file was written: not after it, and not before the year 2000, where clocks begin
+            that have lost their time.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Column:
     choices: tuple[str, ...] = ()
     references: str | None = None
     personal: bool = False
+    past: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class Table:
         time_column: When the row happened, for point-in-time reading and freshness; None for master data.
         any_of: Groups of optional columns of which at least one must be filled.
         extra_columns: Whether columns that the contract does not name are kept (as text) rather than ignored.
+        by_day: Whether accepted rows are kept by the day of `time_column`, which belongs to the key: what lands touches its own
+            days only. For tables that grow by many rows an hour.
     """
 
     domain: str
@@ -105,6 +110,7 @@ class Table:
     time_column: str | None = None
     any_of: tuple[tuple[str, ...], ...] = ()
     extra_columns: bool = False
+    by_day: bool = False
 
     @property
     def full_name(self) -> str:
@@ -115,6 +121,11 @@ class Table:
     def key(self) -> tuple[str, ...]:
         """Names of the key columns."""
         return tuple(column.name for column in self.columns if column.key)
+
+    @property
+    def day_column(self) -> str:
+        """Name of the day that the rows of a table `by_day` are kept by: `measured_on` for `measured_at`."""
+        return f"{(self.time_column or '').removesuffix('_at')}_on"
 
     @property
     def schema(self) -> dict[str, pl.DataType]:

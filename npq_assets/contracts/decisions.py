@@ -41,6 +41,9 @@ TABLES = (
         optional("expected_spend_low", Kind.NUMBER, "10 % quantile of that spend (money)."),
         optional("expected_spend_high", Kind.NUMBER, "90 % quantile of that spend (money)."),
         optional("horizon_days", Kind.INTEGER, "Days that the prospects are for."),
+        optional("expected_value", Kind.NUMBER, "Expected margin over the same days (money)."),
+        optional("expected_value_low", Kind.NUMBER, "10 % quantile of that margin (money)."),
+        optional("expected_value_high", Kind.NUMBER, "90 % quantile of that margin (money)."),
     ),
     _decided(
         "retail",
@@ -89,6 +92,7 @@ TABLES = (
         required("promise_broken", Kind.FLAG, "Whether that moment has passed."),
         required("draft", Kind.TEXT, "Draft of the answer, from facts only."),
         required("facts", Kind.TEXT, "The rows that support it: file and line."),
+        optional("answered_by", Kind.TIMESTAMP, "When the planned staff is expected to have answered it."),
     ),
     _decided(
         "retail",
@@ -102,6 +106,11 @@ TABLES = (
         required("expected_cost", Kind.NUMBER, "Cost of staff and of late first responses (money)."),
         required("naive_agents", Kind.INTEGER, "People that the careful rule would plan.", low=0),
         required("naive_expected_cost", Kind.NUMBER, "Expected cost of the naive plan (money)."),
+        optional(
+            "first_response_hours", Kind.NUMBER, "Mean hours to the first answer of requests that come in then.", low=0
+        ),
+        optional("first_response_high", Kind.NUMBER, "90 % quantile of these hours.", low=0),
+        optional("in_time_share", Kind.NUMBER, "Share of them answered within the promise.", low=0, high=1),
     ),
     _decided(
         "manufacturing",
@@ -184,6 +193,28 @@ TABLES = (
         optional("contribution", Kind.NUMBER, "Mean absolute contribution in the tree model, in the target's unit."),
         required("conclusive", Kind.FLAG, "Whether the data carry a conclusion."),
         required("sentence", Kind.TEXT, "The finding in words."),
+    ),
+    _decided(
+        "manufacturing",
+        "machine_alerts",
+        "Something unusual about a machine or its sensors that somebody should look at; the last row sums up what is not listed.",
+        key("alert_id", "Identifies the alert, on all days on which it is open."),
+        required(
+            "kind",
+            Kind.TEXT,
+            "What is unusual.",
+            choices=("level", "stuck", "silent", "clock", "clock_ahead", "unknown_machine", "others"),
+        ),
+        required("machine_id", Kind.ID, "The machine."),
+        optional("sensors", Kind.TEXT, "The sensors behind it, the worst first."),
+        required("opened_at", Kind.TIMESTAMP, "When it began."),
+        required("age_hours", Kind.NUMBER, "How long it has been open (hours).", low=0),
+        required("owner", Kind.TEXT, "Who looks at it."),
+        required("score", Kind.NUMBER, "How unusual, in deviations; 6 opens an alert."),
+        required("money_at_risk", Kind.NUMBER, "Money at risk over the next seven days.", low=0),
+        optional("expected_minutes", Kind.NUMBER, "Standstill to be expected from it (minutes).", low=0),
+        required("action", Kind.TEXT, "What to do."),
+        required("reason", Kind.TEXT, "What was seen, in words."),
     ),
     _decided(
         "manufacturing",

@@ -67,6 +67,8 @@ def _row(column: Column) -> str:
         low = f"from {column.low:g}" if column.low is not None else ""
         high = f"to {column.high:g}" if column.high is not None else ""
         words += f" Allowed {f'{low} {high}'.strip()}."
+    if column.past:
+        words += " Not after the file was written (by more than ten minutes), nor before the year 2000."
     if column.references:
         words += f" Found in {column.references}."
     return f"| {column.name} | {column.kind.value} | {rule} | {words} |"

@@ -161,12 +161,16 @@ TABLES = (
         "telemetry",
         "One reading of one sensor.",
         (
-            key("measured_at", "When it was read.", Kind.TIMESTAMP),
+            key("measured_at", "When it was read, by the machine's clock.", Kind.TIMESTAMP, past=True),
             key("machine_id", "The machine.", **_MACHINE),
             key("sensor", "Name of the sensor.", Kind.TEXT),
             required("value", Kind.NUMBER, "The reading, in the sensor's unit."),
+            optional(
+                "received_at", Kind.TIMESTAMP, "When it was heard from the live stream, by the clock of the plant."
+            ),
         ),
         time_column="measured_at",
+        by_day=True,
     ),
     Table(
         "manufacturing",

@@ -190,6 +190,23 @@ TABLES = (
     ),
     Table(
         "retail",
+        "message_replies",
+        "What came back on a message that left: by it messages are scored, and who unsubscribes is not written to again.",
+        (
+            key("message_id", "The message, by the id that it left under."),
+            key(
+                "kind",
+                "What happened.",
+                Kind.TEXT,
+                choices=("opened", "clicked", "replied", "unsubscribed", "bounced"),
+            ),
+            required("customer_id", Kind.ID, "Who got the message.", personal=True, **_CUSTOMER),
+            required("replied_at", Kind.TIMESTAMP, "When."),
+        ),
+        time_column="replied_at",
+    ),
+    Table(
+        "retail",
         "service_requests",
         "A question or complaint of a customer.",
         (
@@ -201,6 +218,7 @@ TABLES = (
             optional("basket_id", Kind.ID, "The purchase concerned."),
             optional("closed_at", Kind.TIMESTAMP, "When it was settled; empty while open."),
             optional("product_id", Kind.ID, "The product concerned.", **_PRODUCT),
+            optional("first_response_at", Kind.TIMESTAMP, "When it was first answered; empty if not yet."),
         ),
         time_column="opened_at",
     ),

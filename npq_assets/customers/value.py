@@ -156,9 +156,15 @@ def features(visits: Visits, day: int, horizon: int) -> Floats:
 
 @dataclass(frozen=True)
 class _Sample:
+    who: NDArray[np.int64]
     x: Floats
     active: Floats
     spend: Floats
+
+    def of(self, customers: NDArray[np.bool_]) -> _Sample:
+        """Those of the customers chosen."""
+        mine = customers[self.who]
+        return _Sample(self.who[mine], self.x[mine], self.active[mine], self.spend[mine])
 
 
 def _sample(visits: Visits, cutoff: int, horizon: int) -> _Sample:
@@ -168,7 +174,7 @@ def _sample(visits: Visits, cutoff: int, horizon: int) -> _Sample:
     spend = truth.total(truth.amount)
     active = (np.bincount(truth.customer, minlength=len(spend)) > 0).astype(float)
     seen = x[:, 0] > 0
-    return _Sample(x[seen], active[seen], spend[seen])
+    return _Sample(np.flatnonzero(seen), x[seen], active[seen], spend[seen])
 
 
 def predict(visits: Visits, day: int, settings: Settings | None = None) -> Prospects:
@@ -188,12 +194,11 @@ def predict(visits: Visits, day: int, settings: Settings | None = None) -> Prosp
         raise NpqError(f"visits: none before day {day}; land baskets first")
     horizon, first = settings.horizon, int(v.day.min())
     newest = day - horizon
-    history = newest - first
     closed_p, closed_spend = closed_form(v, day, horizon)
     cutoffs = [newest - k * settings.gap for k in range(settings.cutoffs * 3)]
     usable = [c for c in cutoffs if c - first >= max(horizon // 2, settings.gap)]
     earlier = [c for c in usable if c + horizon <= newest][: settings.cutoffs]
-    if history < horizon or not earlier:
+    if not usable or usable[0] != newest:
         return _simple_only(closed_p, closed_spend, "too short a history to judge a learned model")
     samples: dict[int, _Sample] = {}
 
@@ -205,10 +210,16 @@ def predict(visits: Visits, day: int, settings: Settings | None = None) -> Prosp
     held_out = sample(newest)
     if held_out.active.sum() < 50 or (held_out.active == 0).sum() < 50:
         return _simple_only(closed_p, closed_spend, "too few customers to judge a learned model")
-    learning = [sample(c) for c in earlier]
-    judged = _Fitted.fit(learning, settings)
+    if earlier:
+        judged = _Fitted.fit([sample(c) for c in earlier], settings)
+    else:
+        # Too short a history for a complete horizon before the last: models learn from half of the customers, and the other
+        # half judges them.
+        half = np.random.default_rng(settings.seed).random(len(v.customers)) < 0.5
+        judged = _Fitted.fit([sample(c).of(half) for c in usable[: settings.cutoffs]], settings)
+        held_out = held_out.of(~half)
     activity, spend, judgement = _judge(judged, held_out, settings)
-    final = [held_out, *[sample(c) for c in [c for c in usable if c != newest][: settings.cutoffs - 1]]]
+    final = [sample(newest), *[sample(c) for c in [c for c in usable if c != newest][: settings.cutoffs - 1]]]
     fitted = _Fitted.fit(final, settings)
     x = features(v, day, horizon)
     seen = x[:, 0] > 0

@@ -9,6 +9,7 @@ import polars as pl
 
 from npq_assets.contracts import DECISIONS
 from npq_assets.errors import NpqError
+from npq_assets.manufacturing.explaining import explain_alert, find_alert
 from npq_assets.settings import Home
 
 PAIR = ["site_id", "product_id"]
@@ -17,11 +18,13 @@ LEDGER = DECISIONS["all.ledger"]
 
 
 def explain(home: Home, decision_id: str) -> str:
-    """The way of a replenishment order, as text for people.
+    """The way of a replenishment order, or of an alert on a machine, as text for people.
 
     Raises:
         NpqError: No decision of this home has the id.
     """
+    if (alert := find_alert(home, decision_id)) is not None:
+        return explain_alert(home, alert)
     found = _find(home, decision_id)
     as_of = found["as_of"]
     pair = {name: found[name] for name in PAIR}

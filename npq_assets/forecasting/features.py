@@ -261,10 +261,12 @@ def _family_moves(
     for name, values in panel.known.items():
         if name in panel.words or panel.same_for_all(name):
             continue
+        # Decided by all that is known, not by the window: the same columns whatever the origin.
+        finite = values[np.isfinite(values)]
+        if not len(finite) or finite.min() <= 0:
+            continue
         before = values[:, max(0, length - window) : length]
         there = np.isfinite(before)
-        if not there.any() or before[there].min() <= 0:
-            continue
         usual = np.where(there, before, 0.0).sum(1) / np.maximum(there.sum(1), 1)
         safe, inside = _inside(target, values.shape[1])
         now = np.where(inside, values[:, safe], np.nan)

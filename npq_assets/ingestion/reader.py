@@ -11,7 +11,7 @@ import csv
 import gzip
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -59,6 +59,126 @@ def read_rows(path: Path, table: Table) -> Iterator[pl.DataFrame]:
         yield from _parquet_blocks(path, table)
     else:
         yield from _csv_blocks(path, table)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a file, not yet turned into text one by one where that can be avoided.
+
+    Attributes:
+        plain: The contract's columns that the file has, as text or in a Parquet file's own types; None where the rows must be
+            split one by one first.
+        lines: The line of each row.
+        as_text: The rows (those of a mask, if one is given) as `read_rows` yields them.
+    """
+
+    plain: pl.DataFrame | None
+    lines: pl.Series
+    as_text: Callable[..., pl.DataFrame]
+
+
+def read_blocks(path: Path, table: Table, *, comma: bool = False) -> Iterator[Block]:
+    """The same rows as `read_rows`, in blocks whose plainest rows need not become text.
+
+    Raises:
+        Unreadable: The file cannot be read at all.
+    """
+    if path.name.lower().endswith(".parquet"):
+        for batch, names, line in _parquet_batches(path, table):
+            yield _parquet_block(batch, names, line, table)
+        return
+    encoding, look = _encoding(path)
+    if look.empty or look.quotes or look.carriage_returns_only or comma or encoding != "utf-8-sig":
+        for rows in _csv_blocks(path, table):
+            yield _text_block(rows)
+        return
+    for text, line, header in _texts(path, table, encoding):
+        yield _csv_block(text, line, header, table)
+
+
+def _text_block(rows: pl.DataFrame) -> Block:
+    return Block(None, rows[LINE], lambda mask=None: rows if mask is None else rows.filter(mask))
+
+
+def _parquet_block(batch: pa.RecordBatch, names: tuple[str, ...], line: int, table: Table) -> Block:
+    kept = _kept(names, table)
+    lines = pl.int_range(line, line + batch.num_rows, dtype=pl.Int64, eager=True)
+
+    def as_text(mask: pl.Series | None = None) -> pl.DataFrame:
+        some = batch if mask is None else batch.filter(mask.to_arrow())
+        return _with_lines(_as_text(some, names, kept), lines if mask is None else lines.filter(mask))
+
+    columns = {name: pl.Series(name, pl.from_arrow(batch.column(names.index(name)))) for name in kept}
+    return Block(pl.DataFrame(columns), lines, as_text)
+
+
+def _csv_block(text: bytes, line: int, header: Header, table: Table) -> Block:
+    """Whole lines; read column-wise if each has as many fields as the header and nothing odd in it."""
+    n = len(header.names)
+    rows = text.count(b"\n") + (not text.endswith(b"\n"))
+    fields = {f"field_{k}": pl.String for k in range(n)}
+
+    def slowly() -> pl.DataFrame:
+        lines = text.decode("utf-8", "replace").split("\n")
+        if not lines[-1]:
+            lines.pop()
+        return _split(pl.Series(RAW, lines, dtype=pl.String), line, header, table)
+
+    odd = n < 2 or b"\0" in text or b"\xef\xbf\xbd" in text or text.count(header.delimiter.encode()) != rows * (n - 1)
+    frame = None
+    if not odd:
+        try:
+            frame = pl.read_csv(
+                text, has_header=False, schema=fields, separator=header.delimiter, quote_char=None
+            )  # fmt: skip
+        except pl.exceptions.PolarsError:
+            frame = None
+    # Fewer rows than lines: some line was empty. With as many separators as there must be in all, and none too long, each
+    # line has its share.
+    if frame is None or frame.height != rows:
+        return _text_block(slowly())
+    whole = frame
+    last = f"field_{n - 1}"
+    if b"\r" in text:
+        whole = whole.with_columns(pl.col(last).str.strip_chars_end("\r"))
+    lines = pl.int_range(line, line + rows, dtype=pl.Int64, eager=True)
+    kept = _kept(header.names, table)
+    plain = whole.select(pl.col(f"field_{header.names.index(name)}").alias(name) for name in kept)
+
+    def as_text(mask: pl.Series | None = None) -> pl.DataFrame:
+        some, at = (whole, lines) if mask is None else (whole.filter(mask), lines.filter(mask))
+        raw = some.select(pl.concat_str(pl.all().fill_null(""), separator=header.delimiter).alias(RAW))[RAW]
+        return (
+            _split(raw, 1, header, table).with_columns(at.alias(LINE)) if some.height else _split(raw, 1, header, table)
+        )
+
+    return Block(plain, lines, as_text)
+
+
+def _texts(path: Path, table: Table, encoding: str) -> Iterator[tuple[bytes, int, Header]]:
+    """Blocks of whole lines of UTF-8 with the number of their first line; the header is taken off."""
+    rest, line = b"", 1
+    header: Header | None = None
+    for block in _blocks_of(path):
+        text = rest + block
+        if header is None and line == 1:
+            text = text.removeprefix(codecs.BOM_UTF8)
+        cut = text.rfind(b"\n") + 1
+        text, rest = text[:cut], text[cut:]
+        while header is None and text:
+            first, _, text = text.partition(b"\n")
+            line += 1
+            if first.strip():
+                header = _header(first.decode("utf-8", "replace"), table)
+        if text and header is not None:
+            yield text, line, header
+            line += text.count(b"\n")
+    if header is None and rest.strip():
+        header, rest = _header(rest.decode("utf-8", "replace"), table), b""
+    if header is None:
+        raise Unreadable("is empty; land it with a first line of column names")
+    if rest.strip():
+        yield rest, line, header
 
 
 def decimal_comma(path: Path) -> bool:
@@ -347,21 +467,33 @@ def _rows_frame(rows: list[tuple[int, str, str | None, list[str]]], header: Head
 
 
 def _parquet_blocks(path: Path, table: Table) -> Iterator[pl.DataFrame]:
+    for batch, names, line in _parquet_batches(path, table):
+        lines = pl.int_range(line, line + batch.num_rows, dtype=pl.Int64, eager=True)
+        try:
+            frame = _with_lines(_as_text(batch, names, _kept(names, table)), lines)
+        except (pa.ArrowException, ValueError, pl.exceptions.PolarsError) as error:
+            raise Unreadable(f"is not a readable Parquet file ({_plain(error)[:120]}); write it again") from error
+        yield frame
+
+
+def _with_lines(frame: pl.DataFrame, lines: pl.Series) -> pl.DataFrame:
+    return frame.with_columns(
+        lines.alias(LINE),
+        pl.concat_str(pl.all().fill_null(""), separator=",").alias(RAW) if frame.width else pl.lit("").alias(RAW),
+        pl.lit(None, pl.String).alias(BROKEN),
+    )
+
+
+def _parquet_batches(path: Path, table: Table) -> Iterator[tuple[pa.RecordBatch, tuple[str, ...], int]]:
+    """Batches of rows, the column names, and the number of the first row."""
     try:
         with pq.ParquetFile(path) as file:
             names = tuple(str(name).strip().lower() for name in file.schema_arrow.names)
             check_header(names, table)
             line = 1
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-                frame = _as_text(batch, names, _kept(names, table))
-                yield frame.with_columns(
-                    pl.int_range(line, line + frame.height, dtype=pl.Int64).alias(LINE),
-                    pl.concat_str(pl.all().fill_null(""), separator=",").alias(RAW)
-                    if frame.width
-                    else pl.lit("").alias(RAW),
-                    pl.lit(None, pl.String).alias(BROKEN),
-                )
-                line += frame.height
+                yield batch, names, line
+                line += batch.num_rows
     except Unreadable:
         raise
     except (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError) as error:

@@ -5,6 +5,7 @@ Types, ranges, choices, empty keys; rules between rows and tables (same keys, fo
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -13,6 +14,7 @@ from npq_assets.contracts import Column, Kind, Table
 from npq_assets.ingestion.reader import BROKEN, LINE, RAW
 
 REASON = "__reason"
+CLOCK = "set the clock right"
 _FLAGS = {
     **dict.fromkeys(("1", "true", "t", "yes", "y", "是", "1.0"), True),
     **dict.fromkeys(("0", "false", "f", "no", "n", "否", "0.0"), False),
@@ -28,13 +30,22 @@ _EXPECTED = {
 }
 
 
-def judge(rows: pl.DataFrame, table: Table, *, comma: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""Clocks that have lost their time begin long before."""
+AHEAD = timedelta(minutes=10)
+"""By how much a clock may run ahead of the one that dates files."""
+
+
+def judge(
+    rows: pl.DataFrame, table: Table, *, comma: bool = False, written: datetime | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Parts rows of text into accepted rows, typed, and broken rows with the reason.
 
     Args:
         rows: As `reader.read_rows` yields them.
         table: The contract.
         comma: Numbers may carry a decimal comma.
+        written: When the file was written; None where nobody knows.
 
     Returns:
         Accepted: the contract's columns (absent ones null), further text columns, `__line`. Broken: `__line`, `__raw`,
@@ -61,7 +72,7 @@ def judge(rows: pl.DataFrame, table: Table, *, comma: bool = False) -> tuple[pl.
     )
     for column in table.columns:
         if column in present:
-            reasons.append(_reason(column))
+            reasons.append(_reason(column, written))
         elif column.required:
             reasons.append(pl.lit(f"{column.name} is missing"))
     for group in table.any_of:
@@ -137,7 +148,7 @@ def _timestamp(text: pl.Expr) -> pl.Expr:
     return pl.when(utc.dt.year().is_between(1900, 2200)).then(utc).dt.replace_time_zone("UTC")
 
 
-def _reason(column: Column) -> pl.Expr:
+def _reason(column: Column, written: datetime | None) -> pl.Expr:
     name, text, value = column.name, pl.col(f"__text_{column.name}"), pl.col(column.name)
     shown = text.str.slice(0, 60)
     reason: Any = pl.when(text.str.len_chars() > _LONGEST).then(pl.lit(f"{name} is longer than {_LONGEST} characters"))
@@ -159,5 +170,86 @@ def _reason(column: Column) -> pl.Expr:
         reason = reason.when(text.is_not_null() & ~value.is_in(list(column.choices))).then(
             pl.format("{} '{}' is not one of {}", pl.lit(name), shown, pl.lit(", ".join(column.choices)))
         )
+    if column.past:
+        wrong = value < EARLIEST if written is None else (value < EARLIEST) | (value > written + AHEAD)
+        reason = reason.when(wrong).then(
+            pl.format(
+                "{} '{}' is not a time at which the file could know of it; {}", pl.lit(name), shown, pl.lit(CLOCK)
+            )
+        )
     expression: pl.Expr = reason
     return expression
+
+
+def quickly(
+    rows: pl.DataFrame, table: Table, *, written: datetime | None = None
+) -> tuple[pl.DataFrame, pl.Series] | None:
+    """Types rows whose values are written in the plainest way, many times faster than `judge`.
+
+    Args:
+        rows: The contract's columns that the file has, as text or in the types of a Parquet file.
+        table: The contract.
+        written: When the file was written; None where nobody knows.
+
+    Returns:
+        The contract's columns, typed, and which rows are right; the other rows may be right as well, or not: `judge` knows,
+        and it gives the same values. None if some column needs `judge` altogether.
+    """
+    if table.any_of:
+        return None
+    values, fits = [], []
+    for column in table.columns:
+        if column.name not in rows.columns:
+            if column.required:
+                return None
+            values.append(pl.lit(None, column.kind.dtype).alias(column.name))
+            continue
+        quick = _quick(column, rows.schema[column.name])
+        if quick is None:
+            return None
+        value, fit = quick
+        given = pl.col(column.name).is_not_null()
+        if column.low is not None:
+            fit &= value >= column.low
+        if column.high is not None:
+            fit &= value <= column.high
+        if column.choices:
+            fit &= value.is_in(list(column.choices))
+        if column.past:
+            fit &= value >= EARLIEST
+            if written is not None:
+                fit &= value <= written + AHEAD
+        values.append(value.alias(column.name))
+        fits.append(
+            ((given & fit) if column.required else (~given | fit)).fill_null(False).alias(f"__fits_{column.name}")
+        )
+    typed = rows.select(*values, *fits)
+    names = [name for name in typed.columns if name.startswith("__fits_")]
+    return typed.select(list(table.schema)), typed.select(pl.all_horizontal(names).alias("fits"))["fits"]
+
+
+def _quick(column: Column, dtype: pl.DataType) -> tuple[pl.Expr, pl.Expr] | None:
+    """A column's value, and whether it can be trusted; None for kinds and types that need `judge`."""
+    source = pl.col(column.name)
+    text = dtype == pl.String
+    match column.kind:
+        case Kind.ID | Kind.TEXT if text:
+            plain = source.str.len_bytes().is_between(1, _LONGEST) & (source.str.strip_chars() == source)
+            return source, plain
+        case Kind.NUMBER if text or dtype == pl.Float64:
+            number = source.cast(pl.Float64, strict=False)
+            return number, number.is_finite()
+        case Kind.TIMESTAMP if text:
+            moment = source.str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", strict=False)
+            return moment.dt.replace_time_zone("UTC"), moment.is_not_null() & (source.str.len_bytes() == 20) & _known(
+                moment
+            )
+        case Kind.TIMESTAMP if isinstance(dtype, pl.Datetime):
+            moment = source.dt.convert_time_zone("UTC") if dtype.time_zone else source.dt.replace_time_zone("UTC")
+            moment = moment.dt.cast_time_unit("us")
+            return moment, _known(moment)
+    return None
+
+
+def _known(moment: pl.Expr) -> pl.Expr:
+    return moment.dt.year().is_between(1900, 2200)

@@ -16,6 +16,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from npq_assets.contracts import LANDING, Table
+from npq_assets.ingestion import days
 from npq_assets.ingestion.files import LandedFile, being_written, landing_files
-from npq_assets.ingestion.reader import LINE, RAW, Unreadable, decimal_comma, read_rows
-from npq_assets.ingestion.rules import REASON, judge
+from npq_assets.ingestion.reader import LINE, RAW, Unreadable, decimal_comma, read_blocks, read_rows
+from npq_assets.ingestion.rules import EARLIEST, REASON, judge, quickly
 from npq_assets.storage import replacing, write_csv_for_people, write_json
 
 HASH = "__key_hash"
@@ -127,6 +129,9 @@ class Places:
     quarantine: Path
     borrowed: Path | None = None
 
+    def days(self, table: Table) -> days.DayPlaces:
+        return days.DayPlaces(table, self.raw, self.quarantine, self.borrowed)
+
     def registry(self, table: Table) -> Path:
         return self.raw / ".state" / f"{table.full_name}.json"
 
@@ -150,7 +155,13 @@ def take_in(places: Places, tables: list[Table], log: Callable[[str], None]) -> 
         if table.full_name not in wanted:
             continue
         registry = Registry.read(places.registry(table))
-        if registry.format != _FORMAT:
+        if table.by_day:
+            registry.format = _FORMAT  # days hold rows and no hashes
+            if not days.is_whole(places.days(table)):
+                log(f"{table.full_name}: days are missing in the raw table; it is read anew from the landing files")
+                days.forget(places.days(table))
+                registry = Registry()
+        elif registry.format != _FORMAT:
             registry = _reparse(places, table, registry)
         own = [file for file in files if (file.domain, file.table) == (table.domain, table.name)]
         for file in own:
@@ -224,6 +235,10 @@ def _parse(places: Places, table: Table, content: Content, file: LandedFile) -> 
     bad_place = good_place.with_name(f"{content.hash}.bad.parquet")
     reasons: Counter[str] = Counter()
     try:
+        if table.by_day:
+            _parse_by_day(places, table, content, file, bad_place, reasons)
+            content.reasons = dict(sorted(reasons.items()))
+            return
         comma = decimal_comma(file.path)
         with (
             replacing(good_place) as good_file,
@@ -246,6 +261,45 @@ def _parse(places: Places, table: Table, content: Content, file: LandedFile) -> 
         content.unreadable = str(error)
         reasons.clear()
     content.reasons = dict(sorted(reasons.items()))
+
+
+def _parse_by_day(
+    places: Places, table: Table, content: Content, file: LandedFile, bad_place: Path, reasons: Counter[str]
+) -> None:
+    """The same for a table kept by day: plain values are typed quickly, the rest by `judge`; good rows go to their days."""
+    written = _written(file)
+    comma = decimal_comma(file.path)
+    fragments = days.Fragments(places.days(table), content.hash)
+    with replacing(bad_place) as bad_file, _Writer(bad_file) as bad_writer:
+        for block in read_blocks(file.path, table, comma=comma):
+            quick = None if block.plain is None else quickly(block.plain, table, written=written)
+            if quick is not None:
+                typed, right = quick
+                fragments.write(typed.with_columns(block.lines.alias(LINE)).filter(right))
+                content.landed += typed.height
+                content.accepted += int(right.sum())
+                if right.all():
+                    continue
+                rows = block.as_text(~right)
+            else:
+                rows = block.as_text()
+                content.landed += rows.height
+            good, bad = judge(rows, table, comma=comma, written=written)
+            content.accepted += good.height
+            fragments.write(good)
+            if bad.height:
+                bad_writer.write(bad)
+                reasons.update(_kind_of(reason) for reason in bad[REASON])
+        fragments.flush()
+        bad_writer.write_if_nothing(_NO_BAD)
+
+
+def _written(file: LandedFile) -> datetime:
+    """When a file was written; where its date was not kept (archives write none), when it came to this machine."""
+    moment = datetime.fromtimestamp(file.mtime_ns // 1_000_000_000 + 1, UTC)
+    if moment < EARLIEST:
+        moment = datetime.fromtimestamp(int(file.path.stat().st_ctime) + 1, UTC)
+    return moment
 
 
 def _key_hash(table: Table) -> pl.Expr:
@@ -326,6 +380,8 @@ def _parents_first(tables: list[Table]) -> list[Table]:
 
 
 def _put_together(places: Places, table: Table, registry: Registry, waiting: int) -> TableBalance:
+    if table.by_day:
+        return _put_days_together(places, table, registry, waiting)
     references = {column.name: column.references for column in table.columns if column.references}
     state = {
         "format": _FORMAT,
@@ -349,6 +405,63 @@ def _put_together(places: Places, table: Table, registry: Registry, waiting: int
         registry.put_together = done
         write_json(asdict(registry), places.registry(table))
     return balance_of(registry, waiting, unchanged)
+
+
+def _put_days_together(places: Places, table: Table, registry: Registry, waiting: int) -> TableBalance:
+    """The same for a table kept by day: only days that something landed for are written."""
+    own = places.days(table)
+    readable = [content for content in registry.contents if not content.unreadable]
+    for content in readable:
+        _adopt(places, own, content)
+    references = {column.name: column.references for column in table.columns if column.references}
+    allowed = _allowed(places, references)
+    known = days.Known({name: (parent, values.sort().to_list()) for name, (parent, values) in allowed.items()})
+    together = days.put_together(own, [(content.hash, content.name) for content in readable], known)
+    _quarantine_contents(places, table, registry)
+    done: dict[str, object] = {
+        "fingerprint": together.fingerprint,
+        "accepted": together.accepted,
+        "superseded": together.superseded,
+        "reasons": together.reasons,
+    }
+    if done != registry.put_together:
+        registry.put_together = done
+        write_json(asdict(registry), places.registry(table))
+    return balance_of(registry, waiting, together.unchanged)
+
+
+def _adopt(places: Places, own: days.DayPlaces, content: Content) -> None:
+    """Takes over a part of the time when the table was one file."""
+    old = places.raw / ".parts" / own.table.domain / own.table.name / f"{content.hash}.good.parquet"
+    if not old.exists():
+        return
+    fragments = days.Fragments(own, content.hash)
+    with pq.ParquetFile(old) as file:
+        for batch in file.iter_batches(batch_size=_ROW_GROUP):
+            rows = pl.DataFrame(pl.from_arrow(batch))
+            fragments.write(
+                rows.select(
+                    *[
+                        (pl.col(name) if name in rows.columns else pl.lit(None).alias(name)).cast(dtype)
+                        for name, dtype in own.table.schema.items()
+                    ],
+                    LINE,
+                )
+            )
+    fragments.flush()
+    old.unlink()
+
+
+def _quarantine_contents(places: Places, table: Table, registry: Registry) -> None:
+    """Rows that broke the contract by themselves, a CSV a content, and unreadable files; each is written once."""
+    folder = places.quarantine / table.domain / table.name
+    for content in registry.contents:
+        place = folder / f"{Path(content.name).name}.{content.hash[:8]}.csv"
+        if content.unreadable:
+            _quarantine_whole(places, folder, content)
+        elif content.reasons and not place.exists():
+            broken = pl.read_parquet(places.part(table, content, "bad"))
+            write_csv_for_people(_for_people(content, broken), place)
 
 
 def balance_of(registry: Registry, waiting: int, unchanged: bool) -> TableBalance:
@@ -568,33 +681,38 @@ class _Verdicts:
                 broken = pl.concat([broken, late.filter(pl.col("content") == index).select(broken.columns)])
             if broken.is_empty():
                 continue
-            frame = broken.sort(LINE).select(
-                pl.lit(content.name).alias("file"),
-                pl.col(LINE).alias("line"),
-                pl.col(REASON).alias("reason"),
-                pl.col(RAW).alias("row"),
-            )
+            frame = _for_people(content, broken)
             place = folder / f"{Path(content.name).name}.{content.hash[:8]}.csv"
             write_csv_for_people(frame, place)
             written.add(place)
         for content in self._unreadable:
-            written |= self._quarantine_whole(folder, content)
+            written |= _quarantine_whole(self._places, folder, content)
         for place in folder.rglob("*") if folder.exists() else ():
             if place.is_file() and place not in written:
                 place.unlink()
 
-    def _quarantine_whole(self, folder: Path, content: Content) -> set[Path]:
-        source = self._places.landing / content.name
-        copy = folder / "files" / f"{content.hash[:8]}.{Path(content.name).name}"
-        note = folder / f"{Path(content.name).name}.{content.hash[:8]}.csv"
-        if not copy.exists() and source.exists():
-            try:
-                with replacing(copy) as temporary:
-                    shutil.copyfile(source, temporary)
-            except OSError:
-                pass  # a file that may not be read stays where it landed
-        frame = pl.DataFrame(
-            {"file": [content.name], "line": [0], "reason": [f"the file {content.unreadable}"], "row": [""]}
-        )
-        write_csv_for_people(frame, note)
-        return {copy, note}
+
+def _for_people(content: Content, broken: pl.DataFrame) -> pl.DataFrame:
+    return broken.sort(LINE).select(
+        pl.lit(content.name).alias("file"),
+        pl.col(LINE).alias("line"),
+        pl.col(REASON).alias("reason"),
+        pl.col(RAW).alias("row"),
+    )
+
+
+def _quarantine_whole(places: Places, folder: Path, content: Content) -> set[Path]:
+    source = places.landing / content.name
+    copy = folder / "files" / f"{content.hash[:8]}.{Path(content.name).name}"
+    note = folder / f"{Path(content.name).name}.{content.hash[:8]}.csv"
+    if not copy.exists() and source.exists():
+        try:
+            with replacing(copy) as temporary:
+                shutil.copyfile(source, temporary)
+        except OSError:
+            pass  # a file that may not be read stays where it landed
+    frame = pl.DataFrame(
+        {"file": [content.name], "line": [0], "reason": [f"the file {content.unreadable}"], "row": [""]}
+    )
+    write_csv_for_people(frame, note)
+    return {copy, note}

@@ -27,6 +27,7 @@ _FRAME = {
 }
 DECISION_KEYS = {name: dg.AssetKey(["decisions", "logistics", name]) for name in TABLES}
 ORDERS_KEY = dg.AssetKey(["decisions", "retail", "replenishment_orders"])
+PRODUCTION_KEY = dg.AssetKey(["decisions", "manufacturing", "production_plan"])
 DISPATCH_KEY = dg.AssetKey(["decisions", "logistics", "dispatch"])
 TRACKING_KEY = dg.AssetKey(["decisions", "logistics", "tracking"])
 OUTBOX_KEY = dg.AssetKey(["outbox", "logistics", "routes"])
@@ -103,7 +104,7 @@ def traffic(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Materia
 
 @dg.asset(
     key=PLAN_KEY,
-    deps=[FORECAST_KEY, ORDERS_KEY, *INPUTS],
+    deps=[FORECAST_KEY, ORDERS_KEY, PRODUCTION_KEY, *INPUTS],
     partitions_def=AS_OF,
     group_name="logistics_plan",
     kinds={"python", "cvxpy", "parquet"},

@@ -5,6 +5,7 @@ The only place that decides what was known when; engines get frames that hold no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -115,8 +116,16 @@ def opening(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-def read_inputs(home: Home, as_of: date) -> LogisticsInputs:
+def read_inputs(
+    home: Home, as_of: date, now: datetime | None = None, closed: Sequence[tuple[str, str]] = ()
+) -> LogisticsInputs:
     """Reads the logistics marts as they were known before `as_of` opened.
+
+    Args:
+        home: The home.
+        as_of: The day.
+        now: A moment of the day: deliveries ordered before it are known too (what traffic is learned from stays as it was).
+        closed: Segments (from_node, to_node) that are closed beside those that landed.
 
     Raises:
         Unavailable: No vehicles, or no deliveries of the day, are known by then.
@@ -129,7 +138,7 @@ def read_inputs(home: Home, as_of: date) -> LogisticsInputs:
         raise Unavailable("logistics.vehicles: no rows accepted, so nothing can be delivered; land vehicles")
     all_deliveries = _mart(home, "deliveries")
     day = (pl.col("ready_at") >= opened) & (pl.col("ready_at") < opened + timedelta(days=1))
-    known = pl.col("ordered_at").is_null() | (pl.col("ordered_at") < opened)
+    known = pl.col("ordered_at").is_null() | (pl.col("ordered_at") < (now or opened))
     deliveries = all_deliveries.filter(day & known).sort("delivery_id")
     if deliveries.is_empty():
         raise Unavailable(f"logistics.deliveries: none with a window on {as_of}; land the day's deliveries")
@@ -137,7 +146,7 @@ def read_inputs(home: Home, as_of: date) -> LogisticsInputs:
     legs_mart = _mart(home, "legs").filter(
         (pl.col("arrived_at") < opened) & (pl.col("arrived_at") >= opened - timedelta(days=HISTORY_DAYS))
     )
-    ways = _Ways.read(home, opened, all_deliveries, legs_mart)
+    ways = _Ways.read(home, opened, all_deliveries, legs_mart, closed)
     deliveries, vehicles, places, km, minutes = _day(home, deliveries, vehicles, sites, ways, opened, notes)
     weather = _mart(home, "weather").filter(pl.col("valid_at") < opened).select("region", "valid_at", "rain")
     legs = _legs(legs_mart, all_deliveries, sites, ways, weather)
@@ -180,9 +189,22 @@ class _Ways:
     words: str
 
     @classmethod
-    def read(cls, home: Home, opened: datetime, deliveries: pl.DataFrame, legs: pl.DataFrame) -> _Ways:
+    def read(
+        cls,
+        home: Home,
+        opened: datetime,
+        deliveries: pl.DataFrame,
+        legs: pl.DataFrame,
+        more_closed: Sequence[tuple[str, str]] = (),
+    ) -> _Ways:
         nodes, segments = _mart(home, "road_nodes").sort("node_id"), _mart(home, "road_segments")
         segments = segments.sort("from_node", "to_node", "minutes", "km")
+        known = set(segments.select("from_node", "to_node").rows())
+        for pair in more_closed:
+            if pair not in known:
+                raise NpqError(
+                    f"closed road {pair[0]},{pair[1]}: logistics.road_segments has no such segment; give FROM_NODE,TO_NODE of one"
+                )
         if nodes.is_empty() or segments.is_empty():
             detour = _learned_detour(deliveries, legs)
             source = f"learned from {detour.rows} legs" if detour.rows else "assumed, no legs to learn from"
@@ -192,7 +214,7 @@ class _Ways:
             (pl.col("closed_from") < opened + timedelta(days=1))
             & (pl.col("closed_until").is_null() | (pl.col("closed_until") > opened))
         )
-        closed = closures.filter(pl.col("factor").is_null()).select("from_node", "to_node").rows()
+        closed = closures.filter(pl.col("factor").is_null()).select("from_node", "to_node").rows() + list(more_closed)
         slow = closures.filter(pl.col("factor").is_not_null()).sort("from_node", "to_node", "factor")
         factors = {(a, b): f for a, b, f in slow.select("from_node", "to_node", "factor").iter_rows()}
         words = f"road graph of {segments.height} segments, {len(closed)} closed and {len(factors)} slow on the day"
@@ -558,6 +580,12 @@ def _sourcing(
     lanes = pl.concat([own, made.join(own, on=["from_id", "to_id"], how="anti")]).sort("from_id", "to_id")
     known = {*sources["site_id"].to_list(), *demand["site_id"].to_list()}
     lanes = lanes.filter(pl.col("from_id").is_in(list(known)) & pl.col("to_id").is_in(list(known)))
+    limits = shippable(home, as_of)
+    if limits:
+        # What the production plan does not make cannot be shipped, however much the terms would allow.
+        limit = pl.Series([limits.get(name, np.inf) / _AHEAD for name in sources["site_id"].to_list()])
+        stock = pl.min_horizontal(pl.col("stock").cast(pl.Float64).fill_null(np.inf), limit)
+        sources = sources.with_columns(pl.when(stock.is_finite()).then(stock).alias("stock"))
     return (
         sources.select(
             pl.col("site_id").alias("source_id"), "kind", "capacity", "handling_cost", "overflow_cost", "stock"
@@ -565,6 +593,58 @@ def _sourcing(
         lanes,
         demand,
     )
+
+
+def shippable(home: Home, as_of: date) -> dict[str, float]:
+    """Load that each plant can ship in the seven days from `as_of`: what lies there and what its production plan makes by then.
+
+    The plan is the latest that was decided as of `as_of` or a day of the week before; without one, nothing is said about plants.
+
+    Returns:
+        By plant, weight of finished products (kg; a product without a weight counts 1).
+    """
+    table = DECISIONS["manufacturing.production_plan"]
+    plan = next(
+        (f for k in range(_AHEAD) if (f := read_decisions(home, table, as_of - timedelta(days=k))).height),
+        table.empty(),
+    )
+    places = [home.mart("manufacturing", name) for name in ("machines", "routings", "plant_stock")]
+    if plan.is_empty() or not all(place.exists() for place in places[:2]):
+        return {}
+    site = pl.read_parquet(places[0]).select("machine_id", "site_id")
+    routes = pl.read_parquet(places[1]).select("product_id", "operation", "machine_id").join(site, on="machine_id")
+    plant_of = (
+        routes.sort("product_id", "operation", "machine_id")
+        .unique("product_id", keep="first")
+        .select("product_id", "site_id")
+    )
+    weights = home.mart("common", "products")
+    weight = pl.DataFrame(schema={"product_id": pl.String, "weight_kg": pl.Float64})
+    if weights.exists() and "weight_kg" in (known := pl.read_parquet(weights)).columns:
+        weight = known.select("product_id", pl.col("weight_kg").cast(pl.Float64)).unique("product_id", keep="first")
+    until = as_of + timedelta(days=_AHEAD)
+    ahead = plan.filter((pl.col("period_start") >= as_of) & (pl.col("period_start") < until))
+    parts = [ahead.join(site, on="machine_id").select("site_id", "product_id", pl.col("quantity").cast(pl.Float64))]
+    if places[2].exists():
+        counted = (
+            pl.read_parquet(places[2])
+            .filter(pl.col("counted_on") <= as_of)
+            .sort("product_id", "counted_on")
+            .unique("product_id", keep="last", maintain_order=True)
+        )
+        parts.append(
+            counted.join(plant_of, on="product_id").select(
+                "site_id", "product_id", pl.col("on_hand").cast(pl.Float64).clip(lower_bound=0).alias("quantity")
+            )
+        )
+    total = (
+        pl.concat(parts)
+        .join(weight, on="product_id", how="left")
+        .group_by("site_id")
+        .agg((pl.col("quantity") * pl.col("weight_kg").fill_null(1.0)).sum().round(6).alias("kg"))
+        .sort("site_id")
+    )
+    return dict(total.iter_rows())
 
 
 def _cost_per_km_and_unit(vehicles: pl.DataFrame, demand: pl.DataFrame) -> dict[str, float]:

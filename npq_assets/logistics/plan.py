@@ -7,7 +7,7 @@ every plan on the same scenarios of traffic, and explains it.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,6 +35,7 @@ from npq_assets.optimization.routing import (
     solve,
     timetable,
     with_minutes,
+    worth_of_vehicles,
 )
 
 Array = NDArray[np.float64]
@@ -55,7 +56,7 @@ class RoutePlan:
         risks: The columns of the decision table.
         alerts: The columns of the decision table.
         sourcing: The columns of the decision table and lower_bound.
-        worth: What limits of sourcing are worth; see `network_flow.WORTH`.
+        worth: What limits of sourcing, and vehicles, are worth; see `network_flow.WORTH`.
         quantiles: Expected cost by quantile tried: quantile, factor, expected_cost, driving, late.
         tours: One row a route: vehicle_id, departs, returns, stops, km, load, capacity, expected_cost.
         relaxation: What could not be kept, in words.
@@ -83,7 +84,7 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
     usual = float(inputs.legs["ratio"].mean()) if inputs.legs.height else 1.1  # type: ignore[arg-type]
     naive_problem = with_minutes(problem, inputs.minutes * usual)
     naive_routes = savings_routes(naive_problem)
-    naive = _expected(inputs, traffic, naive_problem, naive_routes)
+    naive = expected(inputs, traffic, naive_problem, naive_routes)
     tried: list[tuple[float, float, Routes, RoutingProblem, Outcome]] = []
     start: Routes | None = naive_routes
     params = Params(
@@ -96,16 +97,27 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
     for quantile in QUANTILES:
         factor = float(np.interp(quantile, LEVELS, by_level))
         slowed = with_minutes(problem, inputs.minutes * factor)
-        routes = routes_of(slowed, solve(slowed, params, start).plan)
-        start = routes
-        tried.append((quantile, factor, routes, slowed, _expected(inputs, traffic, slowed, routes)))
+        # Windows kept by plan, then lateness planned where that is cheaper; the scenarios decide between the two.
+        best: tuple[Routes, Outcome] | None = None
+        for windows in ("kept", "priced"):
+            routes = routes_of(slowed, solve(slowed, replace(params, windows=(windows,)), start).plan)
+            start = routes
+            outcome = expected(inputs, traffic, slowed, routes)
+            if best is None or outcome.total < best[1].total - 1e-6:
+                best = (routes, outcome)
+        assert best is not None
+        tried.append((quantile, factor, best[0], slowed, best[1]))
+        start = best[0]
     quantile, factor, routes, slowed, outcome = min(tried, key=lambda t: (round(t[4].total, 6), t[0]))
-    bound = min(lower_bound(problem, inputs.minutes * _least_factor(inputs, traffic)), outcome.total)
+    bound = min(lower_bound(problem, inputs.minutes * least_factor(inputs, traffic)), outcome.total)
     words = explanations(slowed, routes, Params(iterations=_iterations(inputs), seed=inputs.settings.seed, explain=3))
-    alerts, after = _alerts(inputs, slowed, routes, outcome, words)
+    alerts, after = alerts_of(inputs, slowed, routes, outcome, words, inputs.snapshot)
     sourcing, worth, flow_facts = _sourcing(inputs)
-    served, dropped = _decisions(inputs, slowed, routes, outcome, after, naive, naive_routes, bound, words)
-    risks = _risks(inputs, outcome)
+    worth = pl.concat([worth, worth_of_vehicles(slowed, routes, replace(params, windows=("kept",)))])
+    served, dropped = decisions_of(
+        inputs, slowed, routes, outcome, after, naive, naive_routes, bound, words, inputs.snapshot
+    )
+    risks = risks_of(inputs, outcome, inputs.snapshot)
     table = pl.DataFrame(
         [
             {
@@ -115,8 +127,9 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
                 "driving": float(o.driving.mean(axis=1).sum()),
                 "late": float(o.late.mean(axis=1).sum()),
                 "dropped": float(o.dropped.sum()),
+                "planned late": int((schedule(p, r)["late_minutes"].fill_null(0.0) > 0).sum()),
             }
-            for q, f, _, _, o in tried
+            for q, f, r, p, o in tried
         ]
     )
     facts = {
@@ -153,13 +166,13 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         sourcing,
         worth,
         table,
-        _tours(slowed, routes, outcome),
+        tours_of(slowed, routes, outcome),
         words["message"].to_list(),
         facts,
     )
 
 
-def _least_factor(inputs: LogisticsInputs, traffic: Traffic) -> float:
+def least_factor(inputs: LogisticsInputs, traffic: Traffic) -> float:
     """The least mean factor of any leg, which the bound drives with: over all hours, and lengths from short to long."""
     grid = hours_of_day(inputs, tuple(range(24)))
     known = inputs.minutes[np.isfinite(inputs.minutes) & (inputs.minutes > 0)]
@@ -203,7 +216,7 @@ def leg_frame(
     return with_day(inputs, pl.DataFrame(rows, schema=schema)), where
 
 
-def _expected(inputs: LogisticsInputs, traffic: Traffic, problem: RoutingProblem, routes: Routes) -> Outcome:
+def expected(inputs: LogisticsInputs, traffic: Traffic, problem: RoutingProblem, routes: Routes) -> Outcome:
     """Routes driven as planned through the day's scenarios of traffic, the same for every plan."""
     legs, where = leg_frame(inputs, problem, routes)
     if legs.is_empty():
@@ -212,14 +225,16 @@ def _expected(inputs: LogisticsInputs, traffic: Traffic, problem: RoutingProblem
     return evaluate(problem, routes, inputs.minutes, {vehicle: drawn[rows] for vehicle, rows in where.items()})
 
 
-def _moment(inputs: LogisticsInputs, minutes: float) -> datetime:
+def moment(inputs: LogisticsInputs, minutes: float) -> datetime:
+    """Minutes after the day's opening as a moment."""
     return inputs.opened + timedelta(seconds=round(60.0 * float(minutes)))
 
 
 # Risks and warnings --------------------------------------------------------------------------------------------------------
 
 
-def _risks(inputs: LogisticsInputs, outcome: Outcome) -> pl.DataFrame:
+def risks_of(inputs: LogisticsInputs, outcome: Outcome, snapshot: str) -> pl.DataFrame:
+    """When each delivery on a route will arrive, and what its lateness may cost."""
     rows = []
     due = inputs.deliveries["due"].to_numpy()
     for s, name in enumerate(inputs.deliveries["delivery_id"].to_list()):
@@ -230,14 +245,14 @@ def _risks(inputs: LogisticsInputs, outcome: Outcome) -> pl.DataFrame:
         rows.append(
             {
                 "delivery_id": name,
-                "eta_q10": _moment(inputs, low),
-                "eta_q50": _moment(inputs, middle),
-                "eta_q90": _moment(inputs, high),
+                "eta_q10": moment(inputs, low),
+                "eta_q50": moment(inputs, middle),
+                "eta_q90": moment(inputs, high),
                 "late_probability": float((arrival > due[s]).mean()),
                 "expected_late_cost": float(outcome.late[s].mean()),
-                "decision_id": decision_id(inputs.as_of, "logistics", "delivery_risks", (name,), inputs.snapshot),
+                "decision_id": decision_id(inputs.as_of, "logistics", "delivery_risks", (name,), snapshot),
                 "as_of": inputs.as_of,
-                "input_snapshot": inputs.snapshot,
+                "input_snapshot": snapshot,
             }
         )
     stamp = pl.Datetime("us", "UTC")
@@ -250,7 +265,7 @@ def _risks(inputs: LogisticsInputs, outcome: Outcome) -> pl.DataFrame:
     )  # fmt: skip
 
 
-_ALERTS: dict[str, Any] = {
+ALERTS: dict[str, Any] = {
     "alert_id": pl.String,
     "kind": pl.String,
     "subject": pl.String,
@@ -266,8 +281,13 @@ _ALERTS: dict[str, Any] = {
 }
 
 
-def _alerts(
-    inputs: LogisticsInputs, problem: RoutingProblem, routes: Routes, outcome: Outcome, words: pl.DataFrame
+def alerts_of(
+    inputs: LogisticsInputs,
+    problem: RoutingProblem,
+    routes: Routes,
+    outcome: Outcome,
+    words: pl.DataFrame,
+    snapshot: str,
 ) -> tuple[pl.DataFrame, Array]:
     """Warnings ranked by money, and the late cost of each stop once those that pay are acted on (n).
 
@@ -286,8 +306,8 @@ def _alerts(
             {
                 "alert_id": name, "kind": kind, "subject": subject, "money_at_risk": float(risk), "action": action,
                 "act_before": None, "agreed_until": None, "action_cost": 0.0, "expected_saving": 0.0, **more,
-                "decision_id": decision_id(inputs.as_of, "logistics", "alerts", (name,), inputs.snapshot),
-                "as_of": inputs.as_of, "input_snapshot": inputs.snapshot,
+                "decision_id": decision_id(inputs.as_of, "logistics", "alerts", (name,), snapshot),
+                "as_of": inputs.as_of, "input_snapshot": snapshot,
             }
         )  # fmt: skip
 
@@ -308,8 +328,8 @@ def _alerts(
                 row["delivery_id"],
                 late[s],
                 f"agree on arrival between {early} and {high}: late with probability {share:.0%} otherwise",
-                act_before=_moment(inputs, max(0.0, min(departs[s], row["due"] - _LEAD_MINUTES))),
-                agreed_until=_moment(inputs, until),
+                act_before=moment(inputs, max(0.0, min(departs[s], row["due"] - _LEAD_MINUTES))),
+                agreed_until=moment(inputs, until),
                 action_cost=float(price),
                 expected_saving=float(late[s] - rest - price),
             )
@@ -319,7 +339,7 @@ def _alerts(
                 row["delivery_id"],
                 late[s],
                 f"watch: late with probability {share:.0%}, expected between {early} and {high}",
-                act_before=_moment(inputs, departs[s]),
+                act_before=moment(inputs, departs[s]),
             )
     named = set(words["constraint"].to_list())
     for s in range(deliveries.height):
@@ -342,14 +362,14 @@ def _alerts(
     for line in inputs.skipped:
         if line.startswith("delivery "):
             add("not_planned", line.split(":")[0].removeprefix("delivery "), 0.0, line)
-    frame = pl.DataFrame(rows, schema=_ALERTS)
+    frame = pl.DataFrame(rows, schema=ALERTS)
     return frame.sort(["money_at_risk", "alert_id"], descending=[True, False]), after
 
 
 # Decisions -----------------------------------------------------------------------------------------------------------------
 
 
-def _decisions(
+def decisions_of(
     inputs: LogisticsInputs,
     problem: RoutingProblem,
     routes: Routes,
@@ -359,8 +379,24 @@ def _decisions(
     naive_routes: Routes,
     bound: float,
     words: pl.DataFrame,
+    snapshot: str,
+    rule: str = "the planner's routes",
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows of `routes` and `dropped_deliveries`: each delivery with its share of the costs, which add up to the plans'."""
+    """Rows of `routes` and `dropped_deliveries`: each delivery with its share of the costs, which add up to the plans'.
+
+    Args:
+        inputs: What was known.
+        problem: The day, with the times that were planned with.
+        routes: What is planned.
+        outcome: What that is expected to cost.
+        after: Late cost of each stop once warnings that pay are acted on (n).
+        naive: What the naive rule's routes are expected to cost.
+        naive_routes: Those routes.
+        bound: No plan costs less.
+        words: Why stops are dropped or late, and what forcing them in costs; see `routing.explanations`.
+        snapshot: Hash of all that was looked at.
+        rule: The naive rule in words.
+    """
     cost = outcome.driving.mean(axis=1) + after + outcome.dropped
     total = float(cost.sum())
     share = cost / total if total > 0 else np.zeros_like(cost)
@@ -379,9 +415,9 @@ def _decisions(
             "expected_cost": float(cost[s]),
             "naive_expected_cost": float(naive.by_stop[s]),
             "lower_bound": float(min(bound, total) * share[s]),
-            "decision_id": decision_id(inputs.as_of, "logistics", "routes", (row["delivery_id"],), inputs.snapshot),
+            "decision_id": decision_id(inputs.as_of, "logistics", "routes", (row["delivery_id"],), snapshot),
             "as_of": inputs.as_of,
-            "input_snapshot": inputs.snapshot,
+            "input_snapshot": snapshot,
         }
         if row["vehicle_id"] is None:
             price = prices.get(row["delivery_id"], float("nan"))
@@ -395,20 +431,23 @@ def _decisions(
             continue
         chance = float((outcome.arrival[s] > inputs.deliveries["due"][s]).mean())
         rival = naive_vehicle.get(s)
+        planned_late = (
+            f"; planned {messages[row['delivery_id']].split(': ', 1)[1]}" if row["delivery_id"] in messages else ""
+        )
         served.append(
             {
                 **common,
                 "route_id": f"R-{inputs.as_of:%Y%m%d}-{row['vehicle_id']}",
                 "stop": row["stop"],
                 "vehicle_id": row["vehicle_id"],
-                "arrives_at": _moment(inputs, row["arrives"]),
-                "leaves_at": _moment(inputs, row["leaves"]),
-                "departs_at": _moment(inputs, row["departs"]),
+                "arrives_at": moment(inputs, row["arrives"]),
+                "leaves_at": moment(inputs, row["leaves"]),
+                "departs_at": moment(inputs, row["departs"]),
                 "load": row["load"],
                 "km": row["km"],
                 "late_probability": chance,
                 "reason": f"stop {row['stop']} of {row['vehicle_id']}, window to "
-                f"{clock_text(inputs.deliveries['due'][s])}, late with probability {chance:.0%}; the planner's routes "
+                f"{clock_text(inputs.deliveries['due'][s])}, late with probability {chance:.0%}{planned_late}; {rule} "
                 + (f"give it to {rival}" if rival else "do not serve it"),
             }
         )
@@ -440,7 +479,8 @@ ROUTES: dict[str, Any] = {
 DROPPED: dict[str, Any] = {**_COMMON, "price_to_serve": pl.Float64}
 
 
-def _tours(problem: RoutingProblem, routes: Routes, outcome: Outcome) -> pl.DataFrame:
+def tours_of(problem: RoutingProblem, routes: Routes, outcome: Outcome) -> pl.DataFrame:
+    """A row a route: when it leaves and is back, its stops, km, load and cost."""
     rows = []
     for vehicle, visits in sorted(routes.items()):
         start, _, _, back = timetable(problem, vehicle, visits)

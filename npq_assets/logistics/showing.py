@@ -219,14 +219,17 @@ def decisions_shown(plan: dict[str, pl.DataFrame] | None) -> pl.DataFrame:
 
 
 def limits_shown(plan: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    """Limits of sourcing that bind, in the columns of the report's table."""
+    """Limits of sourcing that bind, and vehicles that are worth something, in the columns of the report's table."""
     return (
         plan["worth"]
         .filter(pl.col("worth_per_unit") > 1e-9)
         .select(
             pl.col("subject").alias("supplier_id"),
-            pl.lit("next seven days").alias("arrives_on"),
-            "limit",
+            pl.when(pl.col("method") == "dual")
+            .then(pl.lit("next seven days"))
+            .otherwise(pl.lit("the day"))
+            .alias("arrives_on"),
+            pl.format("{} ({})", "limit", "method").alias("limit"),
             "amount",
             "used",
             "worth_per_unit",

@@ -23,22 +23,27 @@ def system_assets() -> list[Any]:
         production_plan,
     )
     from npq_assets.manufacturing.equipment_assets import equipment_decisions, maintenance, quality_and_settings
+    from npq_assets.manufacturing.monitoring_assets import machine_alerts, machine_monitoring
 
-    plans = [maintenance, production_plan, job_schedule_plan, quality_and_settings]
-    return [*plans, manufacturing_decisions, equipment_decisions, driver_findings, production_forecast]
+    plans = [maintenance, production_plan, job_schedule_plan, quality_and_settings, machine_monitoring]
+    decisions = [manufacturing_decisions, equipment_decisions, machine_alerts]
+    return [*plans, *decisions, driver_findings, production_forecast]
 
 
 def system_checks() -> list[dg.AssetChecksDefinition]:
     """The checks of those assets."""
     from npq_assets.manufacturing.assets import job_schedule_checks, production_plan_checks
     from npq_assets.manufacturing.equipment_assets import equipment_checks, maintenance_checks
+    from npq_assets.manufacturing.monitoring_assets import machine_monitoring_checks
 
-    return [maintenance_checks, production_plan_checks, job_schedule_checks, equipment_checks]
+    plans = [maintenance_checks, production_plan_checks, job_schedule_checks]
+    return [*plans, equipment_checks, machine_monitoring_checks]
 
 
 def system_decisions() -> list[dg.AssetKey]:
     """Keys of its decision tables, which the ledger accounts for."""
     from npq_assets.manufacturing.assets import DRIVERS_KEY, LATE_KEY, PLAN_TABLE_KEY, SCHEDULE_TABLE_KEY, WORTH_KEY
     from npq_assets.manufacturing.equipment_assets import DECISION_KEYS
+    from npq_assets.manufacturing.monitoring_assets import ALERTS_KEY
 
-    return [PLAN_TABLE_KEY, SCHEDULE_TABLE_KEY, LATE_KEY, WORTH_KEY, DRIVERS_KEY, *DECISION_KEYS]
+    return [PLAN_TABLE_KEY, SCHEDULE_TABLE_KEY, LATE_KEY, WORTH_KEY, DRIVERS_KEY, *DECISION_KEYS, ALERTS_KEY]

@@ -53,7 +53,7 @@ def _skipped(reason: str) -> dg.MaterializeResult[None]:
 
 @dg.asset(
     key=PLAN_KEY,
-    deps=[MAINTENANCE_KEY, *INPUTS],
+    deps=[MAINTENANCE_KEY, *INPUTS, FORECAST_KEY],
     partitions_def=AS_OF,
     group_name="manufacturing_plan",
     kinds={"python", "cvxpy", "parquet"},
@@ -117,9 +117,9 @@ def production_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg
 def job_schedule_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
     """Schedules as of the partition's day, or reads the schedule of the same inputs."""
     from npq_assets.manufacturing.inputs import read_inputs
-    from npq_assets.manufacturing.output import load_plan, load_schedule, load_skipped, save_schedule, schedule_in_force
+    from npq_assets.manufacturing.output import load_plan, load_schedule, load_skipped, save_schedule
     from npq_assets.manufacturing.schedule import schedule_jobs
-    from npq_assets.manufacturing.showing import gantt_markdown
+    from npq_assets.manufacturing.showing import change_curve, gantt_markdown
     from npq_assets.storage import fingerprint
 
     day = as_of_of(context)
@@ -129,12 +129,11 @@ def job_schedule_plan(context: dg.AssetExecutionContext, home: HomeResource) -> 
     if plan is None:
         raise dg.Failure(f"no plan as of {day}; materialize {PLAN_KEY.to_user_string()} first")
     inputs = read_inputs(home.home, day)
-    previous = schedule_in_force(home.home, day)
-    wanted = fingerprint(inputs.snapshot, plan.lots, previous if previous is not None else "", code_version())
+    wanted = fingerprint(inputs.snapshot, plan.lots, code_version())
     schedule = load_schedule(home.home, day, wanted)
     stored = schedule is not None
     if schedule is None:
-        schedule = schedule_jobs(inputs, plan, previous)
+        schedule = schedule_jobs(inputs, plan)
         save_schedule(home.home, day, schedule, wanted)
     return dg.MaterializeResult(
         metadata={
@@ -144,6 +143,8 @@ def job_schedule_plan(context: dg.AssetExecutionContext, home: HomeResource) -> 
             "naive cost": schedule.facts["naive_cost"],
             "proven bound": schedule.facts["lower_bound"],
             "moved against the schedule in force": schedule.facts.get("moved", 0),
+            "frozen operations": schedule.facts.get("frozen", 0),
+            "cost against change": dg.MetadataValue.md(change_curve(schedule.facts)),
             "solver": f"{schedule.facts['solver']}: {schedule.facts['status']}",
             "read from store": stored,
             "schedule": dg.MetadataValue.md(gantt_markdown(schedule.jobs, day)),

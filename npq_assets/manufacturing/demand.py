@@ -45,17 +45,18 @@ class DueDemand:
         return self.in_hand + self.expected
 
 
-def due_demand(inputs: ManufacturingInputs, days: int, rate: pl.DataFrame | None = None) -> DueDemand:
-    """Orders in hand by due day, completed by what usually is ordered later.
+def due_demand(inputs: ManufacturingInputs, days: int) -> DueDemand:
+    """Orders in hand by due day, completed by what is expected to be ordered yet.
 
     For a day k ahead, a share c_k of what will be due then is usually in hand already: how much of past quantity had come in
     more than k days before it was due (the development factor of chain-ladder reserving: Mack 1993), the product's own habit
-    mixed with all products'. The rest, (1 - c_k) of the mean due on such a weekday, is expected.
+    mixed with all products'. The rest is expected: (1 - c_k) of the mean due on such a weekday or, where the production
+    forecast reaches, the day's share of what that expected beyond the orders of its Monday. Orders that came in since consume
+    the forecast in this way, and no unit is counted twice (Bornhuetter & Ferguson 1972).
 
     Args:
         inputs: What is known.
         days: Days from the as-of day.
-        rate: product_id, week_start, quantity: forecast due by week, in place of the mean of the last weeks.
     """
     products = tuple(inputs.products["product_id"])
     row = {name: k for k, name in enumerate(products)}
@@ -72,10 +73,12 @@ def due_demand(inputs: ManufacturingInputs, days: int, rate: pl.DataFrame | None
         cost[i] += order["owed"] * order["late_rate"]
     usual = float(np.sum(cost) / np.sum(weight)) if weight.sum() > 0 else 0.0
     late_rate = np.divide(cost, weight, out=np.full(n, usual), where=weight > 0)
-    daily, completion = _habit(inputs, row, days)
-    if rate is not None and rate.height:
-        daily = _as_forecast(inputs, rate, row, daily)
-    return DueDemand(products, as_of, owed, in_hand, daily * (1.0 - completion), late_rate)
+    # Weeks are shared out by whole weeks, the days behind the last one planned included.
+    daily, completion = _habit(inputs, row, days + 7)
+    expected = daily[:, :days] * (1.0 - completion[:, :days])
+    if inputs.forecast.height:
+        expected = _as_forecast(inputs, row, daily, completion, expected)
+    return DueDemand(products, as_of, owed, in_hand, expected, late_rate)
 
 
 def _habit(inputs: ManufacturingInputs, row: dict[str, int], days: int) -> tuple[Floats, Floats]:
@@ -105,21 +108,43 @@ def _habit(inputs: ManufacturingInputs, row: dict[str, int], days: int) -> tuple
     return by_weekday[:, ahead] * 7.0 / span, np.clip(completion, 0.0, 1.0)
 
 
-def _as_forecast(inputs: ManufacturingInputs, rate: pl.DataFrame, row: dict[str, int], daily: Floats) -> Floats:
-    """The weekday pattern at the level of the forecast of each week."""
-    scaled = daily.copy()
-    week_of = [inputs.as_of + timedelta(days=k) for k in range(daily.shape[1])]
-    monday = np.array([(day - timedelta(days=day.weekday())).toordinal() for day in week_of])
-    weekly = np.zeros(len(daily))
-    for i in range(len(daily)):
-        weekly[i] = daily[i, : min(7, daily.shape[1])].sum() * 7.0 / min(7, daily.shape[1])
-    for item in rate.iter_rows(named=True):
-        here = monday == item["week_start"].toordinal()
-        if item["product_id"] not in row or not here.any():
+def _as_forecast(
+    inputs: ManufacturingInputs, row: dict[str, int], daily: Floats, completion: Floats, expected: Floats
+) -> Floats:
+    """The habit's days at the level of the forecast's weeks (n, D), where it reaches.
+
+    A day's part of what a week was expected to bring beyond the orders of the forecast's Monday is what is usually still to
+    come for it today, over what usually was still to come for the whole week on that Monday.
+    """
+    found = expected.copy()
+    n, days = expected.shape
+    as_of = inputs.as_of
+    made_on = as_of - timedelta(days=as_of.weekday())
+    rows = {
+        (row[r["product_id"]], r["week_start"]): r
+        for r in inputs.forecast.iter_rows(named=True)
+        if r["product_id"] in row
+    }
+    if not rows:
+        return found
+    by_weekday = np.stack([daily[:, (weekday - as_of.weekday()) % 7] for weekday in range(7)], axis=1)  # Monday first
+    for week in sorted({w for _, w in rows}):
+        first = (week - as_of).days
+        here = np.arange(max(0, first), min(days, first + 7))
+        if not here.size:
             continue
-        i = row[item["product_id"]]
-        if weekly[i] > 0:
-            scaled[i, here] = daily[i, here] * item["quantity"] / weekly[i]
-        else:
-            scaled[i, here] = item["quantity"] / 7.0
-    return scaled
+        since = (week - made_on).days + np.arange(7)
+        open_then = by_weekday * (1.0 - completion[:, np.minimum(since, completion.shape[1] - 1)])
+        for i in range(n):
+            r = rows.get((i, week))
+            if r is None:
+                continue
+            beyond = max(0.0, r["mean"] - r["in_hand"]) if r["orders_used"] else None
+            usual, all_open = float(by_weekday[i].sum()), float(open_then[i].sum())
+            if beyond is None:
+                beyond = r["mean"] * (all_open / usual if usual > 0 else 1.0)
+            if all_open > 1e-9:
+                found[i, here] = beyond * expected[i, here] / all_open
+            elif usual <= 0:
+                found[i, here] = beyond * (1.0 - completion[i, here]) / 7.0
+    return found

@@ -21,7 +21,8 @@ from npq_assets.storage import fingerprint
 # How far back machines' pace and standstill are measured, and orders' habits.
 MEASURED_DAYS = 56
 HABIT_DAYS = 112
-# A plan older than this is not followed any more.
+MINUTES_PER_DAY = 1440
+# A plan or schedule older than this is not followed any more.
 IN_FORCE_DAYS = 7
 # Working time that the day's maintenance plan takes from machines, beside the production plan.
 STOPS_FILE = "maintenance_stops.parquet"
@@ -58,6 +59,10 @@ class ManufacturingInputs:
         in_force: Lots from `as_of` on of the plan that people follow, the latest earlier day's: period_start, product_id,
             machine_id, quantity, …; empty if there is none.
         cells_in_force: cell, strain, solved_on: how that plan's cost stood to its bound when it was last solved.
+        scheduled: Operations of the schedule that people follow, the latest earlier day's that was decided, from the opening of
+            `as_of` on: job, operation, machine, start, end (minutes from it); empty if there is none.
+        forecast: Production forecast of the week's Monday: product_id, week_start, in_hand (then), mean (units due in the
+            week), orders_used (whether mean contains in_hand); empty if there is none.
     """
 
     as_of: date
@@ -77,6 +82,8 @@ class ManufacturingInputs:
     skipped: tuple[str, ...] = ()
     in_force: pl.DataFrame = field(default_factory=pl.DataFrame)
     cells_in_force: pl.DataFrame = field(default_factory=pl.DataFrame)
+    scheduled: pl.DataFrame = field(default_factory=pl.DataFrame)
+    forecast: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     @property
     def days(self) -> int:
@@ -88,7 +95,8 @@ class ManufacturingInputs:
         """Hash of all that the decision looks at."""
         frames = (
             self.products, self.routings, self.machines, self.calendar, self.orders, self.order_history, self.output,
-            self.components, self.bills, self.receipts, self.energy, self.in_force, self.cells_in_force,
+            self.components, self.bills, self.receipts, self.energy, self.in_force, self.cells_in_force, self.scheduled,
+            self.forecast,
         )  # fmt: skip
         return fingerprint(
             *frames, {"as_of": self.as_of.isoformat(), "period": self.period, "settings": repr(self.settings)}
@@ -179,6 +187,8 @@ def read_inputs(home: Home, as_of: date) -> ManufacturingInputs:
         skipped=tuple(notes),
         in_force=in_force,
         cells_in_force=cells_in_force,
+        scheduled=_schedule_in_force(home, as_of),
+        forecast=_forecast(home, as_of),
     )
 
 
@@ -232,6 +242,49 @@ def _calendar(home: Home, machines: pl.DataFrame, as_of: date) -> pl.DataFrame:
             )
         )
     return calendar.sort("machine_id", "calendar_on")
+
+
+def _schedule_in_force(home: Home, as_of: date) -> pl.DataFrame:
+    """The schedule of the latest earlier day on which one was decided, in minutes from the opening of `as_of`."""
+    for back in range(1, IN_FORCE_DAYS + 1):
+        day = as_of - timedelta(days=back)
+        place = plan_folder(home, day) / "schedule_jobs.parquet"
+        # Decided: its checks passed and people got it.
+        if place.exists() and home.decisions("manufacturing", "job_schedule", day).exists():
+            jobs = pl.read_parquet(place, hive_partitioning=False)
+            shift = back * MINUTES_PER_DAY
+            return (
+                jobs.select(
+                    pl.col("lot_id").alias("job"),
+                    "operation",
+                    pl.col("machine_id").alias("machine"),
+                    (pl.col("start") - shift).alias("start"),
+                    (pl.col("end") - shift).alias("end"),
+                )
+                .filter(pl.col("start") >= 0)
+                .sort("machine", "start", "job", "operation")
+            )
+    return pl.DataFrame()
+
+
+def forecast_folder(home: Home, as_of: date) -> Path:
+    """Where the production forecast of a day's week lies."""
+    monday = as_of - timedelta(days=as_of.weekday())
+    return home.root / "forecasts" / "manufacturing" / f"week={monday.isoformat()}"
+
+
+def _forecast(home: Home, as_of: date) -> pl.DataFrame:
+    """The production forecast made as of the week's Monday: no order of the week is in it."""
+    folder = forecast_folder(home, as_of)
+    if not (folder / "forecast.json").exists():
+        return pl.DataFrame()
+    facts = json.loads((folder / "forecast.json").read_text())
+    weeks = pl.read_parquet(folder / "weeks.parquet", hive_partitioning=False)
+    if weeks.is_empty():
+        return pl.DataFrame()
+    return weeks.select(
+        "product_id", "week_start", "in_hand", "mean", pl.lit(bool(facts.get("earned", False))).alias("orders_used")
+    ).sort("product_id", "week_start")
 
 
 def _mart(home: Home, model: str, domain: str = "manufacturing") -> pl.DataFrame:

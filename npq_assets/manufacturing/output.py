@@ -16,9 +16,9 @@ from npq_assets.errors import NpqError
 from npq_assets.evaluation.ledger import decision_id, ledger_rows
 from npq_assets.manufacturing.drivers import DriverFindings, driver_rows, find_drivers
 from npq_assets.manufacturing.forecast import Backtest, ProductionForecast, forecast_production
-from npq_assets.manufacturing.inputs import plan_folder
+from npq_assets.manufacturing.inputs import forecast_folder, plan_folder
 from npq_assets.manufacturing.plan import ProductionPlan
-from npq_assets.manufacturing.schedule import JobSchedule, as_previous, dispatch_list
+from npq_assets.manufacturing.schedule import JobSchedule, dispatch_list
 from npq_assets.settings import Home
 from npq_assets.storage import fingerprint, write_csv_for_people, write_json, write_parquet
 from npq_assets.version import code_version
@@ -100,12 +100,6 @@ def load_schedule(home: Home, as_of: date, inputs_hash: str | None = None) -> Jo
     return JobSchedule(rows, jobs, accounts, facts)
 
 
-def schedule_in_force(home: Home, as_of: date) -> pl.DataFrame | None:
-    """The jobs of yesterday's schedule in minutes from today's opening; None if there was none."""
-    before = load_schedule(home, as_of - timedelta(days=1))
-    return None if before is None else as_previous(before.jobs, 1)
-
-
 def write_dispatch_lists(home: Home, as_of: date, rows: pl.DataFrame) -> list[Path]:
     """One CSV a machine below the schedule's decisions: `dispatch/<machine>.csv`; machines without work have none."""
     folder = home.decisions("manufacturing", "job_schedule", as_of).parent / "dispatch"
@@ -176,11 +170,6 @@ def load_findings(home: Home, as_of: date) -> DriverFindings | None:
     return DriverFindings(*frames)
 
 
-def _forecast_folder(home: Home, as_of: date) -> Path:
-    monday = as_of - timedelta(days=as_of.weekday())
-    return home.root / "forecasts" / "manufacturing" / f"week={monday.isoformat()}"
-
-
 def forecast_of(home: Home, as_of: date) -> tuple[ProductionForecast, bool]:
     """The production forecast as of the Monday of a day's week, and whether it was read from the store."""
     monday = as_of - timedelta(days=as_of.weekday())
@@ -198,7 +187,7 @@ def forecast_of(home: Home, as_of: date) -> tuple[ProductionForecast, bool]:
         .select("product_id", "line")
     )
     wanted = fingerprint(orders, lines, code_version())
-    folder = _forecast_folder(home, as_of)
+    folder = forecast_folder(home, as_of)
     facts = read_facts(folder / "forecast.json")
     if facts is not None and facts["inputs"] == wanted:
         stored = load_forecast(home, as_of)
@@ -215,7 +204,7 @@ def forecast_of(home: Home, as_of: date) -> tuple[ProductionForecast, bool]:
 
 def load_forecast(home: Home, as_of: date) -> ProductionForecast | None:
     """The stored production forecast of a day's week; None if there is none."""
-    folder = _forecast_folder(home, as_of)
+    folder = forecast_folder(home, as_of)
     facts = read_facts(folder / "forecast.json")
     if facts is None:
         return None

@@ -7,7 +7,9 @@ up.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any
@@ -26,6 +28,7 @@ from npq_assets.optimization.lot_sizing import (
     Production,
     economic_lots,
     flow,
+    force_near,
     price,
     pure,
     solve,
@@ -45,6 +48,8 @@ SAFETY_DAYS = 1
 END_DAYS = 7.0
 # A watchdog process is worth its start for searches of this many setups.
 WATCHED_SETUPS = 1_000
+# Cells of so many setups are solved beside each other.
+LARGE_SETUPS = 130
 # What changing one lot of the coming days costs beyond the plan: people, tools and material are ready for it.
 PRICE_OF_CHANGE = 15.0
 # The plan in force is solved anew when its cost over the relaxation's bound has grown by more than this share, …
@@ -52,9 +57,8 @@ TOLERATED_STRAIN = 0.03
 # … or after this many periods, since its end comes near.
 SOLVED_EVERY = 5
 QUICK_SECONDS = 30.0
-# For so many late orders of a cell, those that cost most, the plan is solved again with them in time, this long each.
+# For so many late orders of a cell, those that cost most, the plan is searched again with them in time.
 FORCED_ORDERS = 2
-FORCED_SECONDS = 15.0
 # Periods whose lots count as changed when a new plan moves them.
 FIRM_PERIODS = 2
 
@@ -146,11 +150,11 @@ def planned_operations(inputs: ManufacturingInputs) -> pl.DataFrame:
     return inputs.routings.join(longest, on=["product_id", "operation"], how="semi").sort("product_id", "machine_id")
 
 
-def cells_of(inputs: ManufacturingInputs, rate: pl.DataFrame | None = None) -> list[Cell]:
+def cells_of(inputs: ManufacturingInputs) -> list[Cell]:
     """The day's problem, taken apart into cells that share neither machine nor a component that may run short."""
     periods = periods_of(inputs)
     span = len(periods) * inputs.days
-    demand = due_demand(inputs, span + SAFETY_DAYS, rate)
+    demand = due_demand(inputs, span + SAFETY_DAYS)
     routes = planned_operations(inputs)
     products = tuple(inputs.products["product_id"])
     able = {
@@ -320,19 +324,27 @@ def _energy(inputs: ManufacturingInputs, periods: Sequence[date]) -> np.ndarray:
     return np.asarray(filled - filled.min())
 
 
-def plan_production(inputs: ManufacturingInputs, rate: pl.DataFrame | None = None) -> ProductionPlan:
-    """Plans every cell; a new plan replaces the one in force only where that pays for the lots it moves.
-
-    Args:
-        inputs: What is known.
-        rate: Forecast due by week, see `demand.due_demand`.
-    """
-    planned = [_plan_cell(cell, inputs) for cell in cells_of(inputs, rate)]
+def plan_production(inputs: ManufacturingInputs) -> ProductionPlan:
+    """Plans every cell; a new plan replaces the one in force only where that pays for the lots it moves."""
+    followed = [_followed(cell, inputs) for cell in cells_of(inputs)]
+    anew = [f for f in followed if f.kept is None]
+    results = iter(_solved([(f.cell.problem, f.before) for f in anew], inputs))
+    planned = [f.kept if f.kept is not None else _chosen(f, next(results), inputs) for f in followed]
     return assemble(inputs, planned)
 
 
-def _plan_cell(cell: Cell, inputs: ManufacturingInputs) -> PlannedCell:
-    """Plans a cell anew where the news of the day strains its plan, and takes the new plan where moving lots pays."""
+@dataclass(frozen=True)
+class _Followed:
+    """A cell, the plan that people follow on today's problem, the bound of the relaxation, and the cell if it is kept as it is."""
+
+    cell: Cell
+    before: Production | None
+    bound: float
+    kept: PlannedCell | None
+
+
+def _followed(cell: Cell, inputs: ManufacturingInputs) -> _Followed:
+    """Whether the news of the day strains a cell's plan so much that it is worth solving again."""
     p = cell.problem
     before = _continued(cell, inputs.in_force)
     bound = _quick_bound(p)
@@ -346,10 +358,34 @@ def _plan_cell(cell: Cell, inputs: ManufacturingInputs) -> PlannedCell:
                 solver="plan in force, HiGHS bound", production=before, duals=worth_of_capacity(p, before, QUICK_SECONDS),
             )  # fmt: skip
             solved_on = date.fromisoformat(known["solved_on"])
-            return PlannedCell(cell, kept, before, True, 0, 0.0, known["strain"], solved_on)
-    setups = int(p.eligible.sum()) * len(p.periods)
-    params = Params(seconds=inputs.settings.solver_seconds, gap=GAP, nodes=NODES, watchdog=setups > WATCHED_SETUPS)
-    result = solve(p, params, before)
+            return _Followed(
+                cell, before, bound, PlannedCell(cell, kept, before, True, 0, 0.0, known["strain"], solved_on)
+            )
+    return _Followed(cell, before, bound, None)
+
+
+def _solved(
+    tasks: Sequence[tuple[LotSizingProblem, Production | None]], inputs: ManufacturingInputs
+) -> list[LotSizingResult]:
+    """Solves the cells; large ones beside each other, each in a process of its own."""
+
+    def run(problem: LotSizingProblem, before: Production | None, watchdog: bool) -> LotSizingResult:
+        seconds = inputs.settings.solver_seconds
+        return solve(problem, Params(seconds=seconds, gap=GAP, nodes=NODES, worth=False, watchdog=watchdog), before)
+
+    size = [int(p.eligible.sum()) * len(p.periods) for p, _ in tasks]
+    # A process of its own costs a second or two; in this one only one search runs at a time.
+    apart = [k for k, n in enumerate(size) if n > WATCHED_SETUPS or (n > LARGE_SETUPS and len(tasks) > 1)]
+    apart = sorted(apart, key=lambda k: -size[k])
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        found = {k: pool.submit(run, *tasks[k], True) for k in apart}
+        here = {k: run(*tasks[k], False) for k in range(len(tasks)) if k not in found}
+        return [here[k] if k in here else found[k].result() for k in range(len(tasks))]
+
+
+def _chosen(followed: _Followed, result: LotSizingResult, inputs: ManufacturingInputs) -> PlannedCell:
+    """The new plan where moving the lots of the next days pays, else the plan in force."""
+    cell, p, before, bound = followed.cell, followed.cell.problem, followed.before, followed.bound
     assert result.production is not None
     chosen, keep, changed, saving = result.production, False, 0, 0.0
     if before is not None:
@@ -359,9 +395,7 @@ def _plan_cell(cell: Cell, inputs: ManufacturingInputs) -> PlannedCell:
         saving = price(p, before).total - price(p, result.production).total
         keep = not violations(p, before) and saving <= PRICE_OF_CHANGE * changed
         chosen = before if keep else chosen
-    if chosen is before or result.duals.is_empty():
-        # The search prices the plan it found, and only if time is left.
-        result = replace(result, duals=worth_of_capacity(p, chosen, QUICK_SECONDS))
+    result = replace(result, duals=worth_of_capacity(p, chosen, QUICK_SECONDS))
     return PlannedCell(
         cell, result, chosen, keep, changed, saving, _strain(price(p, chosen).total, bound), inputs.as_of
     )
@@ -488,7 +522,7 @@ def assemble(inputs: ManufacturingInputs, planned: Sequence[PlannedCell]) -> Pro
                  "strain": round(c.strain, 6), "solved_on": c.solved_on.isoformat()}
                 for c in planned
             ],
-            "model_version": "orders in hand and their habit",
+            "model_version": "orders in hand, production forecast" if inputs.forecast.height else "orders in hand and their habit",
             "input_snapshot": inputs.snapshot,
             "skipped": list(inputs.skipped),
             "relaxed": relaxed,
@@ -682,25 +716,22 @@ def _late_of(
 
 
 def _with_forcing(inputs: ManufacturingInputs, one: PlannedCell, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """The rows with what the cell's plan would cost more with the order in time: solved again for the costliest of them."""
+    """The rows with what the cell's plan would cost more with the order in time, for the costliest of them."""
     p, answers = one.cell.problem, dict[tuple[int, int], tuple[float | None, str]]()
     ours = price(p, one.production).total
-    params = Params(
-        seconds=min(FORCED_SECONDS, inputs.settings.solver_seconds), gap=GAP, nodes=1, worth=False, watchdog=False
-    )
     out = []
     for row in sorted(rows, key=lambda row: (-row[7], row[0])):
         place = p.items.index(row[1]), max(0, (row[3] - inputs.as_of).days // inputs.days)
         if place not in answers and len(answers) < FORCED_ORDERS:
-            limits = p.max_backlog.copy()
-            limits[place] = 0.0
-            forced = solve(replace(p, max_backlog=limits), params, one.production)
+            forced = force_near(p, one.production, *place, seconds=inputs.settings.solver_seconds)
             if forced.status == "relaxed":
                 broken = "; ".join(forced.relaxation["message"].to_list()[:2])
-                answers[place] = None, f"cannot be in time: {broken}"
+                word = "cannot be in time" if forced.conflict else "no plan near this one has it in time"
+                answers[place] = None, f"{word}: {broken}"
             else:
-                least = max(0.0, forced.bound - ours)
-                answers[place] = max(0.0, forced.objective - ours), f"re-solve; proven at least {least:,.0f}"
+                least = max(forced.bound, one.result.bound) - ours
+                proven = f"; proven at least {least:,.0f}" if least >= 1.0 else ""
+                answers[place] = max(0.0, forced.objective - ours), f"best plan found near this one{proven}"
         cost, note = answers.get(place, (None, "not solved again: other orders cost more"))
         out.append((*row[:9], cost, note))
     return out

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -18,14 +18,15 @@ from npq_assets.evaluation.ledger import decision_id
 from npq_assets.manufacturing.inputs import ManufacturingInputs
 from npq_assets.manufacturing.plan import ProductionPlan
 from npq_assets.optimization.job_shop import (
-    RULES,
     Job,
     JobShopParams,
     JobShopProblem,
     JobShopResult,
     Operation,
     Replanning,
+    cost_of_change,
     dispatch,
+    setup_money,
     solve,
 )
 
@@ -36,8 +37,13 @@ OPENS_AT = time(6, 0)
 DAY = 1440
 # Deterministic work of the search (about seconds of an idle core): what makes runs repeatable.
 WORK = 1.5
-# What moving one job against the schedule in force costs (money).
+# What moving one lot against the schedule in force costs (money).
 PRICE_OF_MOVE = 5.0
+# What starts so early in the day is not moved at all: people and material stand ready (minutes).
+FROZEN_MINUTES = 240
+# The curve of cost against change: prices of a move, and the work of each search.
+CURVE_PRICES = (0.0, 20.0, 1e4)
+CURVE_WORK = 0.3
 # Minutes of shift that nobody minds.
 TOLERANCE = 30
 # A lot late against the plan's day costs at least this share of its orders' lateness; it keeps stock lots on their day.
@@ -157,18 +163,17 @@ def problem_of(inputs: ManufacturingInputs, plan: ProductionPlan, pegged: pl.Dat
                 release=day * DAY,
                 due=(day + 1) * DAY,
                 late_cost=rate / DAY,
-                move_cost=PRICE_OF_MOVE,
             )
         )
     machines = tuple(inputs.machines["machine_id"])
+    minutes, money, first = _setups(inputs, {lot["product_id"] for lot in lots.iter_rows(named=True)})
     return JobShopProblem(
         jobs=tuple(jobs),
         machines=machines,
         closed=_closed(inputs, plan, machines),
-        setup_minutes=_setups(inputs, {lot["product_id"] for lot in lots.iter_rows(named=True)}),
-        first_family={
-            m: p for m, p in inputs.machines.select("machine_id", "last_product").iter_rows() if p is not None
-        },
+        setup_minutes=minutes,
+        setup_cost=money,
+        first_family=first,
     )
 
 
@@ -198,33 +203,40 @@ def _closed(
     return closed
 
 
-def _setups(inputs: ManufacturingInputs, products: set[str]) -> dict[str, dict[tuple[str, str], int]]:
-    """Minutes from product to product on each machine: its own setup, and the family's where the family changes."""
-    found: dict[str, dict[tuple[str, str], int]] = {}
+Table = dict[tuple[str, str], Any]
+
+
+def _setups(
+    inputs: ManufacturingInputs, products: set[str]
+) -> tuple[dict[str, Table], dict[str, Table], dict[str, str]]:
+    """Minutes and money from product to product on each machine, and what each is set up for; "" where that is not known.
+
+    A change costs the product's own setup, and the family's where the family changes.
+    """
+    minutes: dict[str, Table] = {}
+    money: dict[str, Table] = {}
+    first: dict[str, str] = {}
     last = dict(inputs.machines.select("machine_id", "last_product").iter_rows())
     for (machine,), frame in inputs.routings.group_by("machine_id", maintain_order=True):
         rows = {r["product_id"]: r for r in frame.iter_rows(named=True)}
-        before = sorted((products | {last.get(machine) or ""}) & set(rows))
-        table = {}
-        for b in before:
-            for p in sorted(products & set(rows)):
-                if b != p:
-                    other = rows[b]["setup_family"] != rows[p]["setup_family"] or not rows[p]["setup_family"]
-                    minutes = rows[p]["setup_minutes"] + (rows[p]["family_setup_minutes"] if other else 0.0)
-                    table[b, p] = math.ceil(minutes)
-        found[str(machine)] = table
-    return found
+        name = str(machine)
+        first[name] = last[name] if last.get(name) in rows else ""
+        minutes[name], money[name] = {}, {}
+        for p in sorted(products & set(rows)):
+            r = rows[p]
+            for b in sorted({"", first[name], *(products & set(rows))} - {p}):
+                other = not b or not r["setup_family"] or rows[b]["setup_family"] != r["setup_family"]
+                minutes[name][b, p] = math.ceil(r["setup_minutes"] + (r["family_setup_minutes"] if other else 0.0))
+                money[name][b, p] = float(r["setup_cost"] + (r["family_setup_cost"] if other else 0.0))
+    return minutes, money, first
 
 
-def schedule_jobs(
-    inputs: ManufacturingInputs, plan: ProductionPlan, previous: pl.DataFrame | None = None, workers: int = 1
-) -> JobSchedule:
-    """Solves the first days' job shop; lots keep their place in the schedule in force unless moving them pays.
+def schedule_jobs(inputs: ManufacturingInputs, plan: ProductionPlan, workers: int = 1) -> JobSchedule:
+    """Solves the first days' job shop; what starts first stays, other lots keep their place unless moving them pays.
 
     Args:
-        inputs: What is known.
+        inputs: What is known, the schedule in force included.
         plan: The day's plan.
-        previous: The schedule in force: job, operation, machine, start, end in minutes from this day's opening.
         workers: Search threads; more than one are interleaved, so that runs stay repeatable.
     """
     pegged = peg(inputs, plan)
@@ -234,20 +246,40 @@ def schedule_jobs(
     params = JobShopParams(
         seconds=inputs.settings.solver_seconds, work=WORK, workers=workers, seed=inputs.settings.seed
     )
-    replanning = None
-    if previous is not None and previous.height:
-        names = {job.job for job in problem.jobs}
-        known = previous.filter(pl.col("job").is_in(names) & (pl.col("start") >= 0))
-        if known.height:
-            replanning = Replanning(known, frozen_until=0, price=PRICE_OF_MOVE, tolerance=TOLERANCE)
+    replanning = _replanning(inputs, problem)
     result = solve(problem, params, replanning)
-    naive = dispatch(problem, "earliest_due_date")
-    # The search minds lateness and moves; a rule's schedule that costs less once setups are paid is taken instead.
-    for rule in RULES:
-        other = dispatch(problem, rule, replanning)
-        if _total(inputs, problem, other) < _total(inputs, problem, result) - 1e-6:
-            result = replace(other, bound=result.bound, status="feasible", solver=f"{result.solver}, {rule}")
-    return _assemble(inputs, plan, pegged, problem, result, naive)
+    naive = dispatch(problem, "earliest_due_date", replanning)
+    curve: list[dict[str, Any]] = []
+    if replanning is not None:
+        short = JobShopParams(
+            seconds=inputs.settings.solver_seconds / 3, work=CURVE_WORK, workers=workers, seed=inputs.settings.seed
+        )
+        curve = cost_of_change(problem, replanning, CURVE_PRICES, short).to_dicts()
+        curve = _with_chosen(curve, result)
+    return _assemble(inputs, plan, pegged, problem, replanning, result, naive, curve)
+
+
+def _replanning(inputs: ManufacturingInputs, problem: JobShopProblem) -> Replanning | None:
+    """The schedule in force, as far as its lots are in the plan; None if none is."""
+    if inputs.scheduled.is_empty():
+        return None
+    known = inputs.scheduled.filter(pl.col("job").is_in([job.job for job in problem.jobs]))
+    if known.is_empty():
+        return None
+    return Replanning(known, frozen_until=FROZEN_MINUTES, price=PRICE_OF_MOVE, tolerance=TOLERANCE, earliest=0)
+
+
+def _with_chosen(curve: list[dict[str, Any]], result: JobShopResult) -> list[dict[str, Any]]:
+    """The curve with the schedule chosen, in the order of the prices; no point costs more than the chosen schedule there."""
+    mine = {"price": PRICE_OF_MOVE, "schedule_cost": result.schedule_cost, "moved_jobs": len(result.moved),
+            "bound": result.bound, "status": result.status}  # fmt: skip
+    points = [point for point in curve if point["price"] != PRICE_OF_MOVE]
+    for point in points:
+        if mine["schedule_cost"] + point["price"] * mine["moved_jobs"] < (
+            point["schedule_cost"] + point["price"] * point["moved_jobs"] - 1e-9
+        ):
+            point.update(schedule_cost=mine["schedule_cost"], moved_jobs=mine["moved_jobs"], status="feasible")
+    return sorted([*points, mine], key=lambda point: point["price"])
 
 
 def _empty(inputs: ManufacturingInputs) -> JobSchedule:
@@ -272,8 +304,10 @@ def _assemble(
     plan: ProductionPlan,
     pegged: pl.DataFrame,
     problem: JobShopProblem,
+    replanning: Replanning | None,
     result: JobShopResult,
     naive: JobShopResult,
+    curve: list[dict[str, Any]],
 ) -> JobSchedule:
     from npq_assets.contracts import DECISIONS
 
@@ -317,7 +351,7 @@ def _assemble(
         .join(late, on="order_id")
         .with_columns(pl.col("lot_id").replace_strict(ids, return_dtype=pl.String).alias("decision_id"), *stamp)
     )
-    accounts = _accounts(inputs, plan, problem, result, naive, ids).with_columns(*stamp)
+    accounts = _accounts(problem, result, naive, ids).with_columns(*stamp)
     columns = list(DECISIONS["manufacturing.job_schedule"].schema)
     cost, least = float(accounts["expected_cost"].sum()), float(accounts["lower_bound"].sum())
     return JobSchedule(
@@ -334,39 +368,17 @@ def _assemble(
             "lower_bound": least,
             "gap": max(0.0, cost - least) / max(cost, 1e-9) if cost > 0 else 0.0,
             "moved": len(result.moved),
+            "followed": 0 if replanning is None else replanning.previous["job"].n_unique(),
+            "frozen": 0 if replanning is None else replanning.previous.filter(pl.col("start") < FROZEN_MINUTES).height,
+            "unfrozen": result.relaxation["message"].to_list(),
+            "price_of_move": PRICE_OF_MOVE,
+            "cost_of_change": curve,
             "makespan": int(result.makespan),
             "status": result.status,
             "solver": result.solver,
             "model_version": "none",
         },
     )
-
-
-def _total(inputs: ManufacturingInputs, problem: JobShopProblem, result: JobShopResult) -> float:
-    """Lateness, setups and moved jobs of a schedule (money)."""
-    late = float(result.lateness["late_cost"].sum())
-    return late + sum(_setup_money(inputs, problem, result.plan).values()) + PRICE_OF_MOVE * len(result.moved)
-
-
-def _setup_money(inputs: ManufacturingInputs, problem: JobShopProblem, schedule: pl.DataFrame) -> dict[str, float]:
-    """Money for the setups that a sequence needs, by the job they stand before."""
-    costs = {(r["product_id"], r["machine_id"]): r for r in inputs.routings.iter_rows(named=True)}
-    family = {
-        r["product_id"]: r["setup_family"]
-        for r in inputs.routings.filter(pl.col("setup_family") != "").iter_rows(named=True)
-    }
-    found: dict[str, float] = {}
-    last = dict(inputs.machines.select("machine_id", "last_product").iter_rows())
-    product = {job.job: job.operations[0].family for job in problem.jobs}
-    for step in schedule.sort("machine", "start", "job").iter_rows(named=True):
-        p, m = product[step["job"]], step["machine"]
-        if last.get(m) != p:
-            r = costs[p, m]
-            other = family.get(last.get(m) or "") != family.get(p) or not family.get(p)
-            money = r["setup_cost"] + (r["family_setup_cost"] if other else 0.0)
-            found[step["job"]] = found.get(step["job"], 0.0) + money
-            last[m] = p
-    return found
 
 
 def _at_share(start: int, end: int, share: float, closed: Sequence[tuple[int, int]]) -> int:
@@ -382,45 +394,30 @@ def _at_share(start: int, end: int, share: float, closed: Sequence[tuple[int, in
 
 
 def _accounts(
-    inputs: ManufacturingInputs,
-    plan: ProductionPlan,
-    problem: JobShopProblem,
-    result: JobShopResult,
-    naive: JobShopResult,
-    ids: dict[str, str],
+    problem: JobShopProblem, result: JobShopResult, naive: JobShopResult, ids: dict[str, str]
 ) -> pl.DataFrame:
-    """Money of each lot: its lateness against the plan's day, and the setups that the sequence needs before it.
+    """Money of each lot: lateness against the plan's day, the setups before it, and the price of a move.
 
-    The bound is the lateness that no sequence avoids: setups may cost nothing in it.
+    The bound of all lots together is shared in proportion to what they cost.
     """
-    ours, theirs = (_setup_money(inputs, problem, schedule.plan) for schedule in (result, naive))
-    late = dict(result.lateness.select("job", "late_cost").iter_rows())
-    late_naive = dict(naive.lateness.select("job", "late_cost").iter_rows())
-    total = sum(late.values())
+    ours, theirs = _by_job(problem, result), _by_job(problem, naive)
+    total = sum(ours.values())
     least = min(max(0.0, result.bound), total)
     rows = [
-        (
-            ids[job.job], job.job, late.get(job.job, 0.0) + ours.get(job.job, 0.0),
-            late_naive.get(job.job, 0.0) + theirs.get(job.job, 0.0),
-            least * late.get(job.job, 0.0) / total if total > 0 else 0.0,
-        )
-        for job in problem.jobs
-    ]  # fmt: skip
+        (ids[name], name, cost, theirs[name], least * cost / total if total > 0 else 0.0) for name, cost in ours.items()
+    ]
     schema = {"decision_id": pl.String, "lot_id": pl.String, "expected_cost": pl.Float64, "naive_expected_cost": pl.Float64,
               "lower_bound": pl.Float64}  # fmt: skip
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def as_previous(jobs: pl.DataFrame, days: int) -> pl.DataFrame:
-    """A stored schedule's jobs in minutes from the opening `days` later, as the job shop takes a previous schedule."""
-    shift = days * DAY
-    return jobs.select(
-        pl.col("lot_id").alias("job"),
-        "operation",
-        pl.col("machine_id").alias("machine"),
-        (pl.col("start") - shift).alias("start"),
-        (pl.col("end") - shift).alias("end"),
-    )
+def _by_job(problem: JobShopProblem, result: JobShopResult) -> dict[str, float]:
+    late = dict(result.lateness.select("job", "late_cost").iter_rows())
+    setups = setup_money(problem, result.plan)
+    return {
+        job.job: late.get(job.job, 0.0) + setups.get(job.job, 0.0) + PRICE_OF_MOVE * (job.job in result.moved)
+        for job in problem.jobs
+    }
 
 
 def dispatch_list(rows: pl.DataFrame, machine_id: str) -> pl.DataFrame:
@@ -435,4 +432,4 @@ def dispatch_list(rows: pl.DataFrame, machine_id: str) -> pl.DataFrame:
     )  # fmt: skip
 
 
-__all__ = ["JobSchedule", "as_previous", "dispatch_list", "lot_name", "moment", "peg", "problem_of", "schedule_jobs"]
+__all__ = ["JobSchedule", "dispatch_list", "lot_name", "moment", "peg", "problem_of", "schedule_jobs"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 from datetime import date
 from html import escape
+from typing import Any
 
 import polars as pl
 
 from npq_assets.manufacturing.drivers import DriverFindings
 from npq_assets.manufacturing.equipment_showing import equipment_sections
 from npq_assets.manufacturing.forecast import ProductionForecast
+from npq_assets.manufacturing.monitoring import Monitoring, load_monitoring
 from npq_assets.manufacturing.output import load_findings, load_forecast, load_plan, load_schedule
 from npq_assets.manufacturing.plan import ProductionPlan
 from npq_assets.manufacturing.schedule import DAY
@@ -123,6 +125,24 @@ def gantt_markdown(jobs: pl.DataFrame, as_of: date) -> str:
     )
 
 
+def change_curve(facts: dict[str, Any]) -> str:
+    """What the schedule costs against how many lots it moves, as a Markdown table."""
+    if not facts.get("cost_of_change"):
+        return "no schedule in force: nothing to move"
+    lines = ["| a move costs | lots moved | the schedule costs |", "| ---: | ---: | ---: |"]
+    lines += [f"| {p['price']:g} | {p['moved_jobs']} | {p['schedule_cost']:,.2f} |" for p in facts["cost_of_change"]]
+    return "\n".join(lines)
+
+
+def _change_sentences(facts: dict[str, Any]) -> list[str]:
+    """The curve in words."""
+    return [
+        f"Where moving a lot is worth {p['price']:g}: {p['moved_jobs']} of {facts['followed']} lots move, and the schedule "
+        f"costs {p['schedule_cost']:,.2f}{' (chosen)' if p['price'] == facts['price_of_move'] else ''}."
+        for p in facts.get("cost_of_change", [])
+    ]
+
+
 def sections(home: Home, day: date) -> list[Section]:
     """The pages of the plant: schedule, late orders, worth of capacity, what drives output, scrap and energy; equipment."""
     found = []
@@ -130,7 +150,13 @@ def sections(home: Home, day: date) -> list[Section]:
     if schedule is not None and schedule.jobs.height:
         late = schedule.rows.filter(pl.col("late_minutes") > 0)["order_id"].n_unique()
         words = f"{schedule.facts['jobs']} lots of the next days; {late} orders late in it. Dark: setups."
-        found.append(Section("Job schedule", words, picture=gantt(schedule.jobs, day)))
+        lines = _change_sentences(schedule.facts)
+        if lines:
+            words += (
+                f" {schedule.facts['followed']} of them were in the schedule in force; {schedule.facts['frozen']} operations"
+                " that start first stay as they are."
+            )
+        found.append(Section("Job schedule", words, picture=gantt(schedule.jobs, day), lines=lines))
     if plan is not None:
         shown = plan.late.head(25).select(
             pl.col("order_id").alias("Order"), pl.col("product_id").alias("Product"), pl.col("due_on").alias("Due"),
@@ -156,6 +182,8 @@ def sections(home: Home, day: date) -> list[Section]:
             "What one more hour of a machine would save." if worth.height else "No machine's time is short in the plan."
         )
         found.append(Section("What an hour of a machine is worth", words, table))
+    if (watched := load_monitoring(home, day)) is not None and "skipped" not in watched.facts:
+        found.insert(0, _alerts_shown(watched))
     if (ahead := load_forecast(home, day)) is not None:
         found.append(_forecast_shown(ahead))
     if (drivers := load_findings(home, day)) is not None:
@@ -202,3 +230,20 @@ def _drivers_shown(drivers: DriverFindings) -> Section:
         "Effects are in points; factors with a variance inflation above 10 cannot be told apart."
     )
     return Section("What moves output, scrap and energy", lead, table, lines=drivers.summary["sentence"].to_list())
+
+
+def _alerts_shown(watched: Monitoring) -> Section:
+    """The alerts on machines, those first that put most money at risk."""
+    facts = watched.facts
+    table = watched.rows.select(
+        pl.col("machine_id").alias("Machine"), pl.col("reason").alias("What was seen"),
+        pl.col("opened_at").dt.strftime("%Y-%m-%d %H:%M").alias("Since"), pl.col("age_hours").round(0).alias("Hours"),
+        pl.col("owner").alias("Owner"), pl.col("action").alias("To do"), pl.col("money_at_risk").round(2).alias("Money at risk"),
+    )  # fmt: skip
+    lead = (
+        f"{facts['open']} alerts are open, {facts['opened']} of them new, {facts['closed']} closed. Of {facts['evidence']} earlier "
+        f"ones on a machine's level, a failure is taken to follow {facts['right']:.0%} within a week."
+        if facts["open"]
+        else f"No alert is open; {facts['closed']} closed."
+    )
+    return Section("Machines that need a look", lead, table)

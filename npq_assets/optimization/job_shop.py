@@ -2,7 +2,7 @@
 
 For operations (j, k) with alternatives m of duration d_jkm, starts S, ends E, presence a_jkm, in whole minutes:
 
-    minimize    max E   or   sum_j w_j max(0, E_j,last - D_j)   + sum_j c_j moved_j
+    minimize    max E   or   sum_j w_j max(0, E_j,last - D_j) + sum_m sum_(a then b on m) q_m,ab   + sum_j c_j moved_j
     subject to  sum_m a_jkm = 1,   S_jk >= R_j,   S_j,k+1 >= E_jk + transport(m, m') (or after the first transport batch)
                 on each machine: no overlap; between consecutive operations the setup from family to family
                 work only in open time: an operation that meets a closed interval pauses, or waits if it must not pause.
@@ -17,6 +17,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -80,9 +81,10 @@ class JobShopProblem:
         machines: Names of the machines.
         closed: Intervals [start, end) of minutes in which a machine stands still (shifts, downtime, maintenance).
         setup_minutes: By machine, minutes from one family to the next: {(from, to): minutes}; absent pairs need none.
+        setup_cost: By machine, money from one family to the next: {(from, to): money}; part of the objective `lateness`.
         first_family: Family each machine is set up for at minute 0.
         transport_minutes: Minutes from a machine to another: {(from, to): minutes}; absent pairs need none.
-        objective: `lateness` (money) or `makespan` (minutes).
+        objective: `lateness` (money: lateness and setups) or `makespan` (minutes).
     """
 
     jobs: tuple[Job, ...]
@@ -92,6 +94,7 @@ class JobShopProblem:
     first_family: Mapping[str, str] = field(default_factory=dict)
     transport_minutes: Mapping[tuple[str, str], int] = field(default_factory=dict)
     objective: str = "lateness"
+    setup_cost: Mapping[str, Mapping[tuple[str, str], float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.objective not in ("lateness", "makespan"):
@@ -142,7 +145,9 @@ class Replanning:
 
     Attributes:
         previous: The schedule in force: columns of `SCHEDULE` (setup columns may be absent). Unknown jobs are ignored.
-        frozen_until: Operations that started before this minute stay as they are.
+        frozen_until: Operations that start before this minute stay as they are.
+        earliest: Minute from which everything else may start; None: `frozen_until`, which is now then. What is frozen and starts
+            later has its setup still to come.
         price: Money (or minutes, for makespan) for every job of which an operation changes its machine or its start by more
             than `tolerance`.
         tolerance: Minutes of shift that nobody minds.
@@ -152,6 +157,7 @@ class Replanning:
     frozen_until: int = 0
     price: float = 0.0
     tolerance: int = 0
+    earliest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -195,22 +201,19 @@ def solve(
     ready = [s for s in starts if not (plan.frozen and _broken(problem, s))]
     start = min(ready or starts, key=lambda rows: _objective(problem, plan, rows)[0])
     rows, bound, status = _search(problem, params, plan, start, seconds=params.seconds - (time.monotonic() - started))
-    relaxation: list[tuple[str, float, str]] = []
+    gave_way = set(plan.loose)
     if status == "infeasible" and plan.frozen:
-        relaxation = [
-            (
-                f"frozen operation {k} of {j}",
-                0.0,
-                f"operation {k} of job {j} cannot stay at minute {p.start} on {p.machine}",
-            )
-            for (j, k), p in sorted(plan.frozen.items())
-        ]
+        gave_way |= set(plan.frozen)
         plan = replace(plan, frozen={})
         start = _dispatched(problem, RULES[0], plan)
         left = max(1.0, params.seconds - (time.monotonic() - started))
         rows, bound, status = _search(problem, params, plan, start, seconds=left)
-    if not plan.previous:
-        rows = _left_shifted(problem, plan, rows)
+    rows = _left_shifted(problem, plan, rows)
+    relaxation = [
+        (f"frozen operation {k} of {j}", 0.0,
+         f"operation {k} of job {j} cannot stay at minute {plan.previous[j, k].start} on {plan.previous[j, k].machine}")
+        for j, k in sorted(gave_way)
+    ]  # fmt: skip
     result = _result(problem, plan, rows, bound, "relaxed" if relaxation else status, "CP-SAT", params.gap)
     return replace(
         result,
@@ -222,7 +225,7 @@ def solve(
 def dispatch(
     problem: JobShopProblem, rule: str = "earliest_due_date", replanning: Replanning | None = None
 ) -> JobShopResult:
-    """A schedule by a dispatch rule without delay: `earliest_due_date` or `most_work_remaining`; ties by job.
+    """A schedule by a dispatch rule without delay: `earliest_due_date`, `most_work_remaining` or `least_setup`; ties by job.
 
     Whenever a machine could start something, the waiting operation that comes first by the rule starts, on its machine that
     finishes it first (Pinedo, Scheduling, 5th ed., sec. 14.1).
@@ -248,19 +251,22 @@ def cost_of_change(
 ) -> pl.DataFrame:
     """The curve of cost against change: price, schedule_cost, moved_jobs, bound, status; one row a price.
 
-    `bound` is of schedule cost and price of change together.
+    At each price the best of all schedules found stands, so that less is moved where moving is dearer. `bound` is of schedule
+    cost and price of change together. Jobs with a `move_cost` of their own keep it.
     """
+    found = [solve(problem, params, replace(replanning, price=float(price))) for price in prices]
     rows = []
-    for price in prices:
-        result = solve(problem, params, replace(replanning, price=float(price)))
-        rows.append((float(price), result.schedule_cost, len(result.moved), result.bound, result.status))
+    for price, own in zip(prices, found, strict=True):
+        best = min(found, key=lambda r: (r.schedule_cost + price * len(r.moved), len(r.moved)))
+        status = own.status if best is own or best.schedule_cost == own.schedule_cost else "feasible"
+        rows.append((float(price), best.schedule_cost, len(best.moved), own.bound, status))
     schema = {
         "price": pl.Float64, "schedule_cost": pl.Float64, "moved_jobs": pl.Int64, "bound": pl.Float64, "status": pl.String,
     }  # fmt: skip
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-RULES = ("earliest_due_date", "most_work_remaining")
+RULES = ("earliest_due_date", "most_work_remaining", "least_setup")
 FAR = 1 << 40
 
 
@@ -324,6 +330,11 @@ class _Kept:
     earliest: int
     tolerance: int
     price: dict[str, float]
+    loose: tuple[tuple[str, int], ...] = ()  # frozen operations that cannot stay
+
+    def begun(self, key: tuple[str, int]) -> bool:
+        """Whether an operation runs already when everything else may start: its setup is done."""
+        return key in self.frozen and self.frozen[key].start < self.earliest
 
     @classmethod
     def of(cls, problem: JobShopProblem, replanning: Replanning | None) -> _Kept:
@@ -335,9 +346,12 @@ class _Kept:
             key = (str(r["job"]), int(r["operation"]))
             if key in wanted and r["machine"] in wanted[key].minutes:
                 previous[key] = _Row(*key, str(r["machine"]), int(r["start"]), int(r["end"]))
-        frozen = {key: row for key, row in previous.items() if row.start < replanning.frozen_until}
+        earliest = replanning.frozen_until if replanning.earliest is None else replanning.earliest
+        wished = {key: row for key, row in previous.items() if row.start < replanning.frozen_until}
+        frozen = _staying(problem, wished, earliest)
         price = {j.job: replanning.price if j.move_cost is None else j.move_cost for j in problem.jobs}
-        return cls(previous, frozen, replanning.frozen_until, replanning.tolerance, price)
+        loose = tuple(sorted(set(wished) - set(frozen)))
+        return cls(previous, frozen, earliest, replanning.tolerance, price, loose)
 
     def moved(self, rows: Sequence[_Row]) -> list[str]:
         """Jobs of which an operation runs elsewhere or at another time."""
@@ -354,8 +368,70 @@ def _setup(problem: JobShopProblem, machine: str, before: str, after: str) -> in
     return int(problem.setup_minutes.get(machine, {}).get((before, after), 0))
 
 
+def _setup_cost(problem: JobShopProblem, machine: str, before: str, after: str) -> float:
+    return float(problem.setup_cost.get(machine, {}).get((before, after), 0.0))
+
+
+def setup_money(problem: JobShopProblem, schedule: pl.DataFrame) -> dict[str, float]:
+    """Money for the setups that the sequence of a schedule needs, by the job they stand before; jobs without are left out."""
+    return _setup_money(
+        problem,
+        [_Row(r["job"], r["operation"], r["machine"], r["start"], r["end"]) for r in schedule.iter_rows(named=True)],
+    )
+
+
+def _setup_money(problem: JobShopProblem, rows: Sequence[_Row]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if not problem.setup_cost:
+        return found
+    family = {(j.job, o.operation): o.family for j in problem.jobs for o in j.operations}
+    at = dict(problem.first_family)
+    for row in sorted(rows, key=lambda r: (r.start, r.end, r.job, r.operation)):
+        money = _setup_cost(problem, row.machine, at.get(row.machine, ""), family[row.job, row.operation])
+        if money:
+            found[row.job] = found.get(row.job, 0.0) + money
+        at[row.machine] = family[row.job, row.operation]
+    return found
+
+
 def _transport(problem: JobShopProblem, before: str, after: str) -> int:
     return int(problem.transport_minutes.get((before, after), 0))
+
+
+def _staying(
+    problem: JobShopProblem, wished: Mapping[tuple[str, int], _Row], earliest: int
+) -> dict[tuple[str, int], _Row]:
+    """Of the operations that should stay as they are, in the order of their starts, those that can; with their new ends."""
+    calendars = {m: _Calendar(problem.closed.get(m, ())) for m in problem.machines}
+    operations = {(j.job, o.operation): (j, k) for j in problem.jobs for k, o in enumerate(j.operations)}
+    free = dict.fromkeys(problem.machines, 0)
+    family = {m: problem.first_family.get(m, "") for m in problem.machines}
+    staying: dict[tuple[str, int], _Row] = {}
+    for key, row in sorted(wished.items(), key=lambda item: (item[1].start, item[1].end, item[0])):
+        job, k = operations[key]
+        operation, m = job.operations[k], row.machine
+        calendar, minutes = calendars[m], int(operation.minutes[m])
+        end = calendar.advance(row.start, minutes)
+        good = row.start >= max(job.release, free[m]) and calendar.open_from(row.start) == row.start
+        good = good and (operation.may_pause or end == row.start + minutes)
+        if row.start >= earliest:
+            setup = _setup(problem, m, family[m], operation.family)
+            good = good and calendar.open_minutes(max(free[m], earliest), row.start) >= setup
+        if k and good:
+            previous = job.operations[k - 1]
+            before = staying.get((job.job, previous.operation))
+            good = before is not None
+            if before is not None:
+                way = _transport(problem, before.machine, m)
+                share = _share(previous, int(previous.minutes[before.machine]))
+                whole = previous.first_batch >= 1
+                ready = before.end if whole else calendars[before.machine].advance(before.start, share)
+                good = row.start >= ready + way
+                good = good and (whole or end >= before.end + way - int(-previous.first_batch * minutes // 1))
+        if good:
+            staying[key] = replace(row, end=end)
+            free[m], family[m] = end, operation.family
+    return staying
 
 
 def _share(operation: Operation, minutes: int) -> int:
@@ -416,6 +492,10 @@ def _dispatched(problem: JobShopProblem, rule: str, plan: _Kept) -> list[_Row]:
             return (float(kept.start) if kept else float(FAR),)
         if rule == "earliest_due_date":
             return (float(job.due if job.due is not None else FAR), -float(work[row.job] - done[row.job]))
+        if rule == "least_setup":
+            to = job.operations[position[row.job]].family
+            money = _setup_cost(problem, row.machine, family[row.machine], to)
+            return (money, float(row.setup_minutes), float(job.due if job.due is not None else FAR))
         return (-float(work[row.job] - done[row.job]), float(job.due if job.due is not None else FAR))
 
     waiting = {j.job for j in problem.jobs if position[j.job] < len(j.operations)}
@@ -469,6 +549,7 @@ def _objective(problem: JobShopProblem, plan: _Kept, rows: Sequence[_Row]) -> tu
         cost = sum(
             j.late_cost * max(0, ends[j.job] - j.due) for j in problem.jobs if j.due is not None and j.job in ends
         )
+        cost += sum(_setup_money(problem, rows).values())
     return cost + sum(plan.price.get(j, 0.0) for j in plan.moved(rows)), float(cost)
 
 
@@ -601,7 +682,7 @@ def _search(
     if _objective(problem, plan, rows)[0] > _objective(problem, plan, start)[0] + 1e-6 and not _broken(problem, start):
         rows = list(start)
     if status == cp_model.OPTIMAL and params.gap == 0:
-        return rows, max(bound, _objective(problem, plan, rows)[0] - 2.0 / build.scale), "optimal"
+        return rows, bound, "optimal"
     return rows, bound, "feasible"
 
 
@@ -624,6 +705,13 @@ class _Model:
         self.setup_machines = {
             m for m in problem.machines if any(v > 0 for v in problem.setup_minutes.get(m, {}).values())
         }
+        priced = problem.objective == "lateness"
+        self.sequenced = self.setup_machines | {
+            m for m in problem.machines if priced and any(v > 0 for v in problem.setup_cost.get(m, {}).values())
+        }
+        # Arcs of the machines' sequences, by the operations they lead from (None: the machine's state at first) and to.
+        self.arcs: dict[tuple[str, tuple[str, int] | None, tuple[str, int] | None], Any] = {}
+        self.setup_costs: list[tuple[float, Any]] = []
         intervals: dict[str, list[Any]] = {m: [] for m in problem.machines}
         for job in problem.jobs:
             for operation in job.operations:
@@ -631,7 +719,7 @@ class _Model:
             self._sequence(job)
         for machine, mine in intervals.items():
             self.model.add_no_overlap(mine)
-            if machine in self.setup_machines:
+            if machine in self.sequenced:
                 self._circuit(machine)
         self.scale = self._minimize()
         self._hint(start)
@@ -661,7 +749,7 @@ class _Model:
             earliest = frozen.start
         start = model.new_int_var(earliest, max(earliest, self.horizon), f"start {name}")
         end = model.new_int_var(earliest, max(self.horizon, earliest + max(operation.minutes.values())), f"end {name}")
-        needs_setup = any(m in self.setup_machines for m in operation.minutes) and not frozen
+        needs_setup = any(m in self.setup_machines for m in operation.minutes) and not self.plan.begun(key)
         begin: Any = start
         setup: Any = 0
         if needs_setup:
@@ -679,6 +767,7 @@ class _Model:
             model.add(begin <= start)
         self.start[key], self.end[key], self.begin[key], self.setup[key] = start, end, begin, setup
         literals = []
+        plain = not needs_setup and not any(self.calendars[m].closed for m in operation.minutes)
         for machine, minutes in sorted(operation.minutes.items()):
             on = model.new_bool_var(f"{name} on {machine}") if len(operation.minutes) > 1 else model.new_constant(1)
             self.on[*key, machine] = on
@@ -712,6 +801,10 @@ class _Model:
                 model.add(start - begin >= setup + lost).only_enforce_if(on)
             intervals[machine].append(model.new_optional_interval_var(begin, size, end, on, f"{name} {machine}"))
         model.add_exactly_one(literals)
+        if plain and len(literals) > 1:
+            # Redundant, and what the linear relaxation knows of an operation's length before its machine is chosen.
+            taken = zip(sorted(operation.minutes.items()), literals, strict=True)
+            model.add(end == start + sum(int(minutes) * on for (_, minutes), on in taken))
         if frozen:
             model.add(start == frozen.start)
             model.add(self.on[*key, frozen.machine] == 1)
@@ -779,22 +872,30 @@ class _Model:
             arcs.append((i, i, ~on))
             opening, closing = model.new_bool_var(""), model.new_bool_var("")
             arcs += [(0, i, opening), (i, 0, closing)]
-            self._set_up(a, _setup(problem, machine, first_family, before.family), opening, None)
+            self.arcs[machine, None, a], self.arcs[machine, a, None] = opening, closing
+            self._set_up(machine, a, first_family, before.family, opening, None)
             for j, (b, after) in enumerate(mine, start=1):
                 if i == j or (a[0] == b[0] and a[1] > b[1]):
                     continue
                 arc = model.new_bool_var("")
                 arcs.append((i, j, arc))
-                self._set_up(b, _setup(problem, machine, before.family, after.family), arc, a)
+                self.arcs[machine, a, b] = arc
+                self._set_up(machine, b, before.family, after.family, arc, a)
         if mine:
             empty = model.new_bool_var("")
             arcs.append((0, 0, empty))
+            self.arcs[machine, None, None] = empty
             model.add_circuit(arcs)
 
-    def _set_up(self, key: tuple[str, int], minutes: int, arc: Any, before: tuple[str, int] | None) -> None:
+    def _set_up(
+        self, machine: str, key: tuple[str, int], of: str, to: str, arc: Any, before: tuple[str, int] | None
+    ) -> None:
+        minutes, money = _setup(self.problem, machine, of, to), _setup_cost(self.problem, machine, of, to)
+        if money > 0:
+            self.setup_costs.append((money, arc))
         if before is not None:
             self.model.add(self.begin[key] >= self.end[before]).only_enforce_if(arc)
-        if minutes and key not in self.plan.frozen:
+        if minutes and not self.plan.begun(key):
             self.model.add(self.setup[key] >= minutes).only_enforce_if(arc)
 
     def _minimize(self) -> float:
@@ -802,9 +903,14 @@ class _Model:
         model, problem = self.model, self.problem
         weights = [j.late_cost for j in problem.jobs if j.due is not None] if problem.objective == "lateness" else [1.0]
         prices = [v for v in self.plan.price.values() if v > 0]
+        if problem.objective == "lateness":
+            prices += [money for money, _ in self.setup_costs]
         scale = 1.0
         if any(w != int(w) for w in [*weights, *prices]):
-            scale = 1e6 / max([*weights, *prices, 1e-9])
+            # The smallest price keeps three digits; rounded down, so that a bound in these units is one in money.
+            most = max([*weights, *prices, 1e-9])
+            least = min([w for w in [*weights, *prices] if w > 0], default=most)
+            scale = min(max(1e6 / most, 1e3 / least), 1e9 / most)
         terms = []
         ends = {j.job: [self.end[j.job, o.operation] for o in j.operations] for j in problem.jobs if j.operations}
         if problem.objective == "makespan":
@@ -830,7 +936,8 @@ class _Model:
                 late = model.new_int_var(0, max(0, self.horizon - job.due) + 1, f"late {job.job}")
                 for end in ends[job.job]:
                     model.add(late >= end - job.due)
-                terms.append(round(job.late_cost * scale) * late)
+                terms.append(int(job.late_cost * scale) * late)
+            terms += [int(money * scale) * arc for money, arc in self.setup_costs]
         for job in problem.jobs:
             mine = [(job.job, o.operation) for o in job.operations if (job.job, o.operation) in self.plan.previous]
             mine = [k for k in mine if k not in self.plan.frozen]
@@ -843,7 +950,7 @@ class _Model:
                 model.add(self.start[key] <= kept.start + self.plan.tolerance).only_enforce_if(~moved)
                 model.add(self.start[key] >= kept.start - self.plan.tolerance).only_enforce_if(~moved)
                 model.add(self.on[*key, kept.machine] == 1).only_enforce_if(~moved)
-            terms.append(round(price * scale) * moved)
+            terms.append(int(price * scale) * moved)
         model.minimize(sum(terms))
         return scale
 
@@ -859,6 +966,13 @@ class _Model:
             if row is not None and on.index not in hinted:
                 hinted.add(on.index)  # operations without an alternative share one constant
                 self.model.add_hint(on, int(row.machine == machine))
+        for machine in self.sequenced:
+            mine = sorted((r for r in start if r.machine == machine), key=lambda r: (r.start, r.end))
+            keys = [None, *((r.job, r.operation) for r in mine), None]
+            there = set(pairwise(keys))
+            for (place, a, b), arc in self.arcs.items():
+                if place == machine:
+                    self.model.add_hint(arc, int((a, b) in there))
 
     def rows(self, solver: Any) -> list[_Row]:
         """The schedule found."""

@@ -33,7 +33,9 @@ WORTH = {
     "amount": pl.Float64,
     "used": pl.Float64,
     "worth_per_unit": pl.Float64,
+    "method": pl.String,
 }
+"""What one more unit of a limit saves; `method` says whether a dual says so, or the problem solved again with it."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def _worth(problem: FlowProblem, lanes: pl.DataFrame, program: _Program) -> pl.D
             continue
         dual = np.atleast_1d(program.limits[limit].dual_value)
         for k, value in zip(np.flatnonzero(np.isfinite(amounts)), dual, strict=True):
-            rows.append((subjects[k], limit, float(amounts[k]), float(used[k]), max(0.0, float(value))))
+            rows.append((subjects[k], limit, float(amounts[k]), float(used[k]), max(0.0, float(value)), "dual"))
     return pl.DataFrame(rows, schema=WORTH, orient="row").sort(
         ["worth_per_unit", "limit", "subject"], descending=[True, False, False]
     )
@@ -283,4 +285,22 @@ def nearest(problem: FlowProblem, near: pl.DataFrame) -> tuple[Array, Array]:
         feeding = [(float(lanes["cost_per_unit"][c]), c) for (_, to), c in column.items() if to == name]
         if feeding:
             flow[min(feeding)[1]] += lack
+    _ration(problem, lanes, flow)
+    reach = _incidence(problem.demand["site_id"], lanes["to_id"])
+    short = np.maximum(problem.demand["quantity"].to_numpy() - reach @ flow, 0.0)
     return flow, short
+
+
+def _ration(problem: FlowProblem, lanes: pl.DataFrame, flow: Array) -> None:
+    """Nobody hands out more than he has and gets: whose stock is short gives everybody the same share."""
+    sources = problem.sources
+    stock = _numbers(sources, "stock", np.inf)
+    leave = _incidence(sources["source_id"], lanes["from_id"])
+    enter = _incidence(sources["source_id"], lanes["to_id"])
+    for _ in range(sources.height):  # a shortage at one is passed on to the next
+        out, has = leave @ flow, stock + enter @ flow
+        over = out > has + 1e-9
+        if not over.any():
+            return
+        share = np.where(over, has / np.maximum(out, 1e-12), 1.0)
+        flow *= np.where(leave.sum(axis=0) > 0, share @ leave, 1.0)

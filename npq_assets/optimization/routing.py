@@ -30,7 +30,9 @@ from npq_assets.optimization.route_search import Effort, Plan, as_solution, iter
 Array = NDArray[np.float64]
 _FAR = 1e9
 _TOLERANCE = 1e-6
-_LATE_STEP = 30.0
+LATE_STEPS = (10.0, 30.0, 90.0, 240.0)
+"""Minutes late at which the search changes its price: a stop that is later than one step pays as if it were at the next."""
+_PRICED_UP_TO = 150
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,14 @@ class RoutingProblem:
             shift_start, shift_end, max_km (null: none).
         km: Distances between places (P, P); inf where there is no way.
         minutes: Driving times to plan with (P, P).
+        departs: Minute at which a vehicle (row) leaves its depot, where that is settled; else as late as harms nobody.
     """
 
     stops: pl.DataFrame
     vehicles: pl.DataFrame
     km: Array
     minutes: Array
+    departs: Mapping[int, float] = field(default_factory=dict)
 
     def cost_of(self, vehicle: int) -> RouteCost:
         """What the vehicle in row `vehicle` costs."""
@@ -90,7 +94,10 @@ class Params:
         iterations: Limit by work; None: by size.
         seed: Of the random moves.
         bound: Whether to prove a bound.
-        explain: How many dropped or late stops to explain with the price of forcing them in.
+        explain: How many dropped or late stops to explain by planning anew with them forced in; the others are priced by
+            inserting them into the routes as they are.
+        windows: In which ways to search, one after the other, of which the cheapest is taken: `kept` lets no stop be late
+            (as long as all can be served so), `priced` lets a stop be late at its price where that is cheaper.
     """
 
     seconds: float | None = None
@@ -98,6 +105,7 @@ class Params:
     seed: int = 0
     bound: bool = True
     explain: int = 5
+    windows: tuple[str, ...] = ("kept", "priced")
 
 
 Routes = dict[int, list[int]]
@@ -163,11 +171,12 @@ def _parts(problem: RoutingProblem) -> list[tuple[list[int], list[int]]]:
 
 
 @dataclass(frozen=True)
-class _Model:
+class PyvrpModel:
     """A part of the problem as PyVRP sees it: seconds, metres, and money in the smallest unit that keeps numbers small."""
 
     data: Any
-    stop_of: list[int]  # row of the stop of each client (a stop has a second client where it may be late)
+    stop_of: list[int]  # row of the stop of each client (a stop has a client for each span in which it may begin)
+    span_of: list[tuple[int, int]]  # seconds within which the service of each client begins
     vehicle_of: list[list[int]]  # rows of the vehicles of each type
     unit: float
 
@@ -180,29 +189,34 @@ def _search(
     progress: Callable[[float, float], None] | None,
 ) -> Routes:
     stops, vehicles = part
-    can = [s for s in stops if _hopeless(problem, s, vehicles) is None]
+    can = [s for s in stops if why_hopeless(problem, s, vehicles) is None]
     if not can or not vehicles:
         return {}
     best: tuple[float, Routes] = (np.inf, {})
+    priced = bool((problem.stops["late_cost"].fill_null(0.0).gather(can) > 0).any())
+    first = _starting(problem, can, vehicles, start)
     for soft in (False, True):
-        model = _model(problem, can, vehicles, soft=soft, must=None)
+        whole = len({s for visits in best[1].values() for s in visits}) == len(can)
+        if soft and (not priced or (whole and ("priced" not in params.windows or len(can) > _PRICED_UP_TO))):
+            break
+        if not soft and priced and "kept" not in params.windows:
+            continue
+        model = pyvrp_model(problem, can, vehicles, soft=soft, must=None)
         effort = Effort(
-            params.seconds if params.seconds is not None else _seconds_for(len(can)),
+            params.seconds if params.seconds is not None else seconds_for(len(can)),
             params.iterations if params.iterations is not None else iterations_for(len(can)),
         )
-        first = _starting(problem, can, vehicles, start)
         watch = None if progress is None else (lambda seconds, cost, u=model.unit: progress(seconds, cost / u))
-        found = search(model.data, effort, params.seed, _as_plan(model, first) if first and not soft else None, watch)
+        found = search(model.data, effort, params.seed, plan_found(problem, model, first) if first else None, watch)
         if found.cost is None:
             continue
-        routes = _reassigned(problem, _routes(model, found.plan), vehicles)
+        routes = _reassigned(problem, routes_found(model, found.plan), vehicles)
         served = {s for visits in routes.values() for s in visits}
         lost = sum(problem.stops["drop_cost"][s] is None for s in can if s not in served)
-        worth = total_cost(problem, routes) + lost * 4.0 * (_dearest(problem) + 1e3)
+        worth = total_cost(problem, routes) + lost * 4.0 * (dearest(problem) + 1e3)
         if worth < best[0] - 1e-9:
             best = (worth, routes)
-        if len(served) == len(can) or not (problem.stops["late_cost"].fill_null(0.0).gather(can) > 0).any():
-            break
+        first = best[1]
     return best[1]
 
 
@@ -241,7 +255,7 @@ def _lateness(problem: RoutingProblem, vehicle: int, visits: Sequence[int]) -> f
     return sum(max(0.0, a - float(problem.stops["due"][s])) for a, s in zip(arrivals, visits, strict=True))
 
 
-def _seconds_for(stops: int) -> float:
+def seconds_for(stops: int) -> float:
     return float(np.clip(0.25 * stops, 5.0, 120.0))
 
 
@@ -295,7 +309,7 @@ def _max(column: pl.Series) -> float:
     return float(value) if value is not None else 0.0  # type: ignore[arg-type]
 
 
-def _model(
+def pyvrp_model(
     problem: RoutingProblem,
     stops: Sequence[int],
     vehicles: Sequence[int],
@@ -305,7 +319,8 @@ def _model(
     home: Mapping[int, int] | None = None,
     change_price: float = 0.0,
     hard: set[int] | None = None,
-) -> _Model:
+    told: Mapping[int, tuple[float, float, float]] | None = None,
+) -> PyvrpModel:
     """Builds PyVRP's problem.
 
     Args:
@@ -317,52 +332,42 @@ def _model(
         home: Vehicle that each stop had; a profile per vehicle then charges for leaving it.
         change_price: Money per stop that leaves its vehicle.
         hard: Stops that may not be late even if `soft`.
+        told: By stop, the span in which its service was to begin (minutes), and the price of beginning outside of it.
     """
     from pyvrp import Client, ClientGroup, Depot, Location, ProblemData
 
     unit = _unit(problem)
     rows, cars = problem.stops, problem.vehicles
     depots = sorted({int(cars["depot"][v]) for v in vehicles})
-    places, clients, stop_of, groups = list(depots), [], [], []
-    forced = 4.0 * (_max(rows["drop_cost"]) + 1e3 + _dearest(problem))
+    places, stop_of = list(depots), []
+    clients: list[Any] = []
+    groups: list[Any] = []
+    span_of: list[tuple[int, int]] = []
+    forced = 4.0 * (_max(rows["drop_cost"]) + 1e3 + dearest(problem))
     load_unit = _load_unit(problem)  # quantities may be fractions: rounded up, against capacities rounded down
     for s in stops:
         row = rows.row(s, named=True)
         places.append(int(row["place"]))
         drop = row["drop_cost"]
         prize = forced if drop is None or (must is not None and s in must) else float(drop)
-        late = float(row["late_cost"] or 0.0)
-        two = soft and late > 0 and not (hard and s in hard)
+        if home is not None and s in home:  # dropping it is a change too
+            prize += change_price + (0.0 if told is None or s not in told else told[s][2])
         shared: dict[str, Any] = {
             "location": len(places) - 1,
             "delivery": [int(np.ceil(load_unit * float(row["quantity"]) - 1e-5))],
             "service_duration": round(60 * float(row["service"])),
         }
-        ready, due = int(np.ceil(60 * row["ready"])), int(np.floor(60 * row["due"]))
-        if not two:
+        spans = _spans(row, prize, soft and not (hard and s in hard), None if told is None else told.get(s))
+        group = None
+        if len(spans) > 1:  # one of several ways to serve it; of the prizes not collected only the difference matters
+            group = len(groups)
+            groups.append(ClientGroup(list(range(len(clients), len(clients) + len(spans))), required=False))
+        for begin, end, gain in spans:
             clients.append(
-                Client(**shared, tw_early=ready, tw_late=max(ready, due), prize=round(prize * unit), required=False)
+                Client(**shared, tw_early=begin, tw_late=end, prize=round(gain * unit), required=False, group=group)
             )
             stop_of.append(s)
-            continue
-        # Two ways to serve it, on time or late; of the prizes not collected only the difference matters.
-        group = ClientGroup([len(clients), len(clients) + 1], required=False)
-        groups.append(group)
-        for begin, end, gain in (
-            (ready, max(ready, due), prize),
-            (max(ready, due) + 1, max(ready, due) + 7200, max(prize - late * 2 * _LATE_STEP, 0.0)),
-        ):
-            clients.append(
-                Client(
-                    **shared,
-                    tw_early=begin,
-                    tw_late=end,
-                    prize=round(gain * unit),
-                    required=False,
-                    group=len(groups) - 1,
-                )
-            )
-            stop_of.append(s)
+            span_of.append((begin, end))
     index = np.array(places)
     far = 2**40
     metres = problem.km[np.ix_(index, index)] * 1000.0
@@ -385,7 +390,32 @@ def _model(
         durations,
         groups=groups,
     )
-    return _Model(data, stop_of, members, unit)
+    return PyvrpModel(data, stop_of, span_of, members, unit)
+
+
+def _spans(
+    row: Mapping[str, Any], prize: float, soft: bool, told: tuple[float, float, float] | None
+) -> list[tuple[int, int, float]]:
+    """Spans (seconds) in which a stop may begin, each with what is earned by serving it there, the dearest first."""
+    ready, due = int(np.ceil(60 * row["ready"])), int(np.floor(60 * row["due"]))
+    due = max(ready, due)
+    spans: list[tuple[int, int, float]] = []
+    change = 0.0
+    if told is not None and told[2] > 0:
+        low, high = max(ready, int(np.ceil(60 * told[0]))), min(due, int(np.floor(60 * told[1])))
+        if low <= high:
+            spans.append((low, high, prize))
+            change = told[2]
+    spans.append((ready, due, max(prize - change, 0.0)))
+    rate = float(row["late_cost"] or 0.0)
+    if soft and rate > 0:
+        begin = due
+        for step in LATE_STEPS:
+            # Dearer than it is, so that no plan is taken for cheaper than it is.
+            end = due + int(60 * step)
+            spans.append((begin + 1, end, max(prize - change - rate * step, 0.0)))
+            begin = end
+    return spans
 
 
 def _profiles(
@@ -471,7 +501,7 @@ def _profiles(
     return distances, durations, kinds, members
 
 
-def _dearest(problem: RoutingProblem) -> float:
+def dearest(problem: RoutingProblem) -> float:
     """More than any single delivery can cost."""
     km = problem.km[np.isfinite(problem.km)]
     v = problem.vehicles
@@ -480,19 +510,35 @@ def _dearest(problem: RoutingProblem) -> float:
     )
 
 
-def _routes(model: _Model, plan: Plan) -> Routes:
+def routes_found(model: PyvrpModel, plan: Plan) -> Routes:
     waiting = [list(rows) for rows in model.vehicle_of]
     return {waiting[kind].pop(0): [model.stop_of[c] for c in visits] for kind, visits in plan}
 
 
-def _as_plan(model: _Model, routes: Routes) -> Plan | None:
-    client_of: dict[int, int] = {}
+def plan_found(problem: RoutingProblem, model: PyvrpModel, routes: Routes) -> Plan | None:
+    """Routes as the model's plan, each stop as the client in whose span its service begins; None if it has no such plan."""
+    clients_of: dict[int, list[int]] = {}
     for c, s in enumerate(model.stop_of):
-        client_of.setdefault(s, c)
+        clients_of.setdefault(s, []).append(c)
     kind_of = {v: k for k, rows in enumerate(model.vehicle_of) for v in rows}
-    plan = [
-        (kind_of[v], [client_of[s] for s in visits if s in client_of]) for v, visits in routes.items() if v in kind_of
-    ]
+    plan: Plan = []
+    for v, visits in routes.items():
+        kept = [s for s in visits if s in clients_of]
+        if v not in kind_of or not kept:
+            continue
+        chosen = [clients_of[s][0] for s in kept]
+        if any(len(clients_of[s]) > 1 for s in kept):
+            begins = timetable(problem, v, kept)[2]
+            chosen = [
+                min(
+                    clients_of[s],
+                    key=lambda c, at=60 * begin: (  # type: ignore[misc]
+                        max(model.span_of[c][0] - at, at - model.span_of[c][1], 0.0), c
+                    ),
+                )
+                for s, begin in zip(kept, begins, strict=True)
+            ]  # fmt: skip
+        plan.append((kind_of[v], chosen))
     try:
         as_solution(model.data, plan)
     except (RuntimeError, ValueError):
@@ -508,7 +554,8 @@ def timetable(
 ) -> tuple[float, list[float], list[float], float]:
     """Departure, arrivals, starts of service and return of a route, leaving the depot as late as harms nobody.
 
-    The latest start that makes no stop later than the earliest start would (forward time slack, Savelsbergh 1992).
+    The latest start that makes no stop later than the earliest start would (forward time slack, Savelsbergh 1992); a vehicle
+    whose departure is settled leaves then.
     """
     m = problem.minutes if minutes is None else minutes
     rows, car = problem.stops, problem.vehicles
@@ -526,6 +573,9 @@ def timetable(
             clock, at = clock + service[s], place[s]
         return arrivals, begins, float(clock + m[at, depot])
 
+    if vehicle in problem.departs:
+        start = float(problem.departs[vehicle])
+        return (start, *run(start))
     arrivals, begins, back = run(shift)
     slack, waited = np.inf, 0.0
     for s, arrival, begin in zip(visits, arrivals, begins, strict=True):
@@ -723,7 +773,7 @@ def savings_routes(problem: RoutingProblem) -> Routes:
     """
     routes: Routes = {}
     for stops, vehicles in _parts(problem):
-        can = [s for s in stops if _hopeless(problem, s, vehicles) is None]
+        can = [s for s in stops if why_hopeless(problem, s, vehicles) is None]
         if can and vehicles:
             routes |= _savings_part(problem, can, vehicles)
     return routes
@@ -757,11 +807,11 @@ def _savings_part(problem: RoutingProblem, stops: list[int], vehicles: list[int]
     for capacity in sorted({float(c) for c in cars["capacity"].gather(vehicles)}):
         built = [[stops[k - 1] for k in route] for route in build(capacity)]
         routes = _assign(problem, built, vehicles)
-        routes = _insert_left(
+        routes = insert_left(
             problem, routes, [s for s in stops if s not in {x for r in routes.values() for x in r}], vehicles
         )
         left = len(stops) - sum(map(len, routes.values()))
-        worth = total_cost(problem, routes) + left * _dearest(problem)
+        worth = total_cost(problem, routes) + left * dearest(problem)
         if best is None or worth < best[0] - 1e-9:
             best = (worth, routes)
     return best[1] if best else {}
@@ -795,7 +845,7 @@ def total_cost_of(problem: RoutingProblem, vehicle: int, visits: Sequence[int]) 
     return float(problem.cost_of(vehicle).value(km, back - start)) + late
 
 
-def _insert_left(problem: RoutingProblem, routes: Routes, left: list[int], vehicles: list[int]) -> Routes:
+def insert_left(problem: RoutingProblem, routes: Routes, left: list[int], vehicles: list[int]) -> Routes:
     """Puts stops one by one where they add least cost, lateness priced, if that is less than dropping them."""
     routes = {v: list(r) for v, r in routes.items()}
     for s in left:
@@ -821,7 +871,7 @@ def _insert_left(problem: RoutingProblem, routes: Routes, left: list[int], vehic
 # Why a stop is dropped or late ---------------------------------------------------------------------------------------------
 
 
-def _hopeless(problem: RoutingProblem, stop: int, vehicles: Sequence[int]) -> str | None:
+def why_hopeless(problem: RoutingProblem, stop: int, vehicles: Sequence[int]) -> str | None:
     """Why no vehicle can serve a stop, whatever the others get; None if one can."""
     row, cars = problem.stops.row(stop, named=True), problem.vehicles
     if not vehicles:
@@ -865,14 +915,13 @@ def explanations(problem: RoutingProblem, routes: Routes, params: Params) -> pl.
             for v in range(problem.vehicles.height)
             if rows["depot"][s] is None or int(problem.vehicles["depot"][v]) == int(rows["depot"][s])
         ]
-        reason = _hopeless(problem, s, vehicles)
+        reason = why_hopeless(problem, s, vehicles)
         if reason is not None:
             found.append((name, float("inf"), f"{name}: dropped, {reason}"))
             continue
-        if count >= params.explain:
-            found.append((name, float("nan"), f"{name}: {'dropped' if dropped else 'late'}"))
-            continue
-        price = _force(problem, routes, s, vehicles, params, base, dropped)
+        price = _inserted(problem, routes, s, vehicles, base, late_cost[s])
+        if count < params.explain:
+            price = min(price, _force(problem, routes, s, vehicles, params, base, dropped))
         if dropped:
             own = float(rows["drop_cost"][s] or 0.0)
             text = (
@@ -891,29 +940,120 @@ def explanations(problem: RoutingProblem, routes: Routes, params: Params) -> pl.
     return pl.DataFrame(found, schema=schema, orient="row")
 
 
+def _inserted(
+    problem: RoutingProblem, routes: Routes, stop: int, vehicles: list[int], base: float, late: float
+) -> float:
+    """As `_force`, with the stop put where it adds least to the routes as they are; inf if it fits nowhere in its window."""
+    without = {v: [s for s in r if s != stop] for v, r in routes.items()}
+    best = float("inf")
+    rest = total_cost(problem, without) - float(problem.stops["drop_cost"][stop] or 0.0)
+    for v in vehicles:
+        now = without.get(v, [])
+        before = total_cost_of(problem, v, now)
+        for k in range(len(now) + 1):
+            tried = [*now[:k], stop, *now[k:]]
+            if violations(problem, {v: tried}) or timetable(problem, v, tried)[1][k] > float(
+                problem.stops["due"][stop]
+            ):
+                continue
+            best = min(best, rest + total_cost_of(problem, v, tried) - before)
+    served = any(stop in r for r in routes.values())
+    own = late if served else float(problem.stops["drop_cost"][stop] or 0.0)
+    return best - (base - own)
+
+
 def _force(
     problem: RoutingProblem, routes: Routes, stop: int, vehicles: list[int], params: Params, base: float, dropped: bool
 ) -> float:
     """Money by which routes cost more, the stop's own drop or late cost left out, if it must be served in its window."""
-    others = [s for s in range(problem.stops.height) if _hopeless(problem, s, vehicles) is None]
+    others = [s for s in range(problem.stops.height) if why_hopeless(problem, s, vehicles) is None]
     others = [
         s
         for s in others
         if problem.stops["depot"][s] is None or problem.stops["depot"][stop] is None
         or int(problem.stops["depot"][s]) == int(problem.stops["depot"][stop])
     ]  # fmt: skip
-    model = _model(problem, others, vehicles, soft=True, must={stop}, hard={stop})
+    model = pyvrp_model(problem, others, vehicles, soft=True, must={stop}, hard={stop})
     effort = Effort(5.0, max(300, (params.iterations or iterations_for(len(others))) // 4))
-    found = search(model.data, effort, params.seed)
+    found = search(model.data, effort, params.seed, plan_found(problem, model, routes))
     if found.cost is None:
         return float("inf")
-    forced = {v: r for v, r in routes.items() if v not in vehicles} | _routes(model, found.plan)
+    forced = {v: r for v, r in routes.items() if v not in vehicles} | routes_found(model, found.plan)
     outcome = evaluate(problem, forced)
     if stop not in {s for r in forced.values() for s in r} or outcome.late[stop].mean() > _TOLERANCE:
         return float("inf")
     now = evaluate(problem, routes)
     own = now.dropped[stop] if dropped else now.late[stop].mean()
     return float(outcome.total - (base - own))
+
+
+# What a vehicle is worth -----------------------------------------------------------------------------------------------------
+
+VEHICLE_WORTH = {
+    "subject": pl.String,
+    "limit": pl.String,
+    "amount": pl.Float64,
+    "used": pl.Float64,
+    "worth_per_unit": pl.Float64,
+    "method": pl.String,
+}
+
+
+def worth_of_vehicles(problem: RoutingProblem, routes: Routes, params: Params, most: int = 8) -> pl.DataFrame:
+    """What one vehicle more of each kind would save, and one fewer would cost, its own costs of the day counted.
+
+    A route is all or nothing, so no dual tells: the day is solved again with the vehicle added or taken away. Where a vehicle of
+    a kind stands idle, one more or fewer changes nothing.
+
+    Args:
+        problem: The day.
+        routes: Its plan.
+        params: How long to search.
+        most: Re-solves at most, the largest kinds first.
+
+    Returns:
+        subject, limit (`one vehicle more`, `one vehicle fewer`), amount (vehicles of the kind), used, worth_per_unit (money a
+        day), method (`re-solve`, or `idle` where none was needed).
+    """
+    cars = problem.vehicles
+    names = ("depot", "capacity", "fixed_cost", "cost_per_km", "cost_per_minute", "shift_start", "shift_end", "max_km")
+    kinds: dict[tuple[Any, ...], list[int]] = {}
+    for v in range(cars.height):
+        kinds.setdefault(tuple(cars[name][v] for name in names), []).append(v)
+    quick = replace(params, bound=False, explain=0)
+    rows: list[tuple[str, str, float, float, float | None, str]] = []
+    solved = 0
+    for kind, members in sorted(kinds.items(), key=lambda item: (-len(item[1]), item[1][0])):
+        used = [v for v in members if routes.get(v)]
+        subject = f"vehicles like {cars['vehicle_id'][members[0]]} (capacity {float(kind[1]):g})"
+        sizes = (float(len(members)), float(len(used)))
+        if len(used) < len(members):
+            rows += [(subject, f"one vehicle {word}", *sizes, 0.0, "idle") for word in ("more", "fewer")]
+            continue
+        if solved + 2 > most:
+            continue
+        solved += 2
+        shared = [
+            (stops, vehicles) for stops, vehicles in _parts(problem) if members[0] in vehicles
+        ]  # vehicles of one depot
+        stops, vehicles = shared[0]
+        least = min(used, key=lambda v: (total_cost_of(problem, v, routes[v]), v))
+        for word, more, fewer in (("more", [members[0]], []), ("fewer", [], [least])):
+            kept = [v for v in vehicles if v not in fewer]
+            chosen = pl.concat([cars[kept], cars[more].with_columns(pl.lit("one more").alias("vehicle_id"))])
+            part = RoutingProblem(problem.stops[stops], chosen, problem.km, problem.minutes)
+            stop_at = {s: k for k, s in enumerate(stops)}
+            start = {k: [stop_at[s] for s in routes[v]] for k, v in enumerate(kept) if routes.get(v)}
+            now = total_cost(RoutingProblem(problem.stops[stops], cars[vehicles], problem.km, problem.minutes), {
+                k: [stop_at[s] for s in routes[v]] for k, v in enumerate(vehicles) if routes.get(v)
+            })  # fmt: skip
+            found = solve(part, quick, start)
+            if found.status == "relaxed":  # deliveries that must be made are left: no money says what that is worth
+                rows.append((subject, f"one vehicle {word}", *sizes, None, "re-solve: not all can be served"))
+                continue
+            saved = now - found.objective if more else found.objective - now
+            rows.append((subject, f"one vehicle {word}", *sizes, max(0.0, saved), "re-solve"))
+    return pl.DataFrame(rows, schema=VEHICLE_WORTH, orient="row")
 
 
 # The bound -----------------------------------------------------------------------------------------------------------------
@@ -1077,172 +1217,6 @@ def _capacity_cuts(
             consider(inside)
     ranked = sorted(cuts.items(), key=lambda item: (len(item[0]), item[0]))
     return [(list(inside), need) for inside, need in ranked[:80]]
-
-
-# Re-planning ---------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Replan:
-    """Ways to take in what has changed, from the calmest to the freest.
-
-    Attributes:
-        curve: A row a way: routes_open (routes that might change), routes_changed, stops_moved (to another vehicle),
-            stops_dropped (served by nobody), cost, price (cost plus the price of change, and a prohibitive one for each stop
-            left out that must be served).
-        plans: The routes of each row.
-        chosen: Row with the least price.
-    """
-
-    curve: pl.DataFrame
-    plans: list[Routes] = field(repr=False)
-    chosen: int = 0
-
-    @property
-    def routes(self) -> Routes:
-        """The routes chosen."""
-        return self.plans[self.chosen]
-
-
-def replan(
-    problem: RoutingProblem,
-    before: Routes,
-    *,
-    change_price: float = 0.0,
-    locked: Sequence[int] = (),
-    open_routes: Sequence[int] = (1, 2, 3, 4, 8),
-    most_routes: int | None = None,
-    params: Params | None = None,
-) -> Replan:
-    """Takes new deliveries, lost vehicles or closed roads into a plan that stands, and shows what calm costs.
-
-    Each way opens the routes nearest to what has to be placed and leaves all others as they are; inside, PyVRP has one vehicle
-    type and one profile per old route, in which every stop that had another vehicle is `change_price` dearer to enter. The
-    last way opens all.
-
-    Args:
-        problem: The day as it is now.
-        before: The routes that stand, in rows of `problem` (see `routes_of`).
-        change_price: Money for each stop that changes its vehicle.
-        locked: Vehicles on the road: their routes stay.
-        open_routes: How many routes to open in each way; all in the last.
-        most_routes: If given, only ways that change no more routes than this are chosen from.
-        params: Search of each way.
-    """
-    params = params or Params()
-    fixed = {v: list(r) for v, r in before.items() if v in set(locked)}
-    free = {v: list(r) for v, r in before.items() if v not in fixed and v < problem.vehicles.height}
-    placed = {s for r in before.values() for s in r}
-    new = [s for s in range(problem.stops.height) if s not in placed]
-    broken = [v for v, r in free.items() if violations(problem, {v: r})]
-    start = {v: r for v, r in free.items() if v not in broken}
-    loose = new + [s for v in broken for s in free[v]]
-    idle = [v for v in range(problem.vehicles.height) if v not in before]
-    home = {s: v for v, r in before.items() for s in r}
-    order = _nearest_routes(problem, start, loose)
-    ways = sorted({min(k, len(order)) for k in open_routes} | {len(order)})
-    plans: list[Routes] = []
-    rows: list[dict[str, Any]] = []
-    carried: Routes | None = None
-    for k in ways:
-        chosen = order[:k]
-        inside = [s for v in chosen for s in start[v]] + loose
-        cars = [*chosen, *broken, *idle]
-        kept = {v: r for v, r in start.items() if v not in chosen}
-        first = carried or _insert_left(problem, {v: start[v] for v in chosen}, loose, cars)
-        first = {v: r for v, r in first.items() if v in cars}
-        missing = [s for s in inside if s not in {x for r in first.values() for x in r}]
-        first |= {v: start[v] for v in chosen if v not in first and not (set(start[v]) - set(missing))}
-        inner = _search_open(problem, inside, cars, home, change_price, first, params)
-        routes = fixed | kept | {v: r for v, r in inner.items() if r}
-        if (
-            plans
-            and _price(problem, routes, home, change_price) > _price(problem, plans[-1], home, change_price) - 1e-9
-        ):
-            routes = plans[-1]
-        changed = [v for v in {*routes, *before} if routes.get(v, []) != before.get(v, [])]
-        moved = [s for v, r in routes.items() for s in r if s in home and home[s] != v]
-        gone = _unserved(problem, routes)
-        cost = total_cost(problem, routes)
-        rows.append(
-            {
-                "routes_open": k,
-                "routes_changed": len(changed),
-                "stops_moved": len(moved),
-                "stops_dropped": len(gone),
-                "cost": cost,
-                "price": _price(problem, routes, home, change_price),
-            }
-        )
-        plans.append(routes)
-        carried = {v: r for v, r in routes.items() if v not in fixed}
-    curve = pl.DataFrame(rows)
-    candidates = [i for i, row in enumerate(rows) if most_routes is None or row["routes_changed"] <= most_routes]
-    chosen_row = min(candidates or range(len(rows)), key=lambda i: (rows[i]["price"], i))
-    return Replan(curve, plans, chosen_row)
-
-
-def _unserved(problem: RoutingProblem, routes: Routes) -> list[int]:
-    served = {s for r in routes.values() for s in r}
-    return [s for s in range(problem.stops.height) if s not in served]
-
-
-def _price(problem: RoutingProblem, routes: Routes, home: Mapping[int, int], change_price: float) -> float:
-    """Cost, the price of change, and for each stop that must be served and is not more than any delivery can cost."""
-    moved = sum(home.get(s, v) != v for v, r in routes.items() for s in r)
-    lost = sum(problem.stops["drop_cost"][s] is None for s in _unserved(problem, routes))
-    return total_cost(problem, routes) + change_price * moved + lost * 4.0 * (_dearest(problem) + 1e3)
-
-
-def _nearest_routes(problem: RoutingProblem, routes: Routes, loose: list[int]) -> list[int]:
-    """Vehicles by how near their routes lie to the stops to be placed."""
-    place = problem.stops["place"].to_numpy()
-    if not loose:
-        return sorted(routes)
-    targets = place[loose]
-
-    def near(vehicle: int) -> float:
-        visits = place[routes[vehicle]]
-        km = np.minimum(problem.km[np.ix_(targets, visits)], problem.km[np.ix_(visits, targets)].T)
-        return float(np.sort(km, axis=1)[:, :2].mean())
-
-    return sorted(routes, key=lambda v: (near(v), v))
-
-
-def _search_open(
-    problem: RoutingProblem,
-    stops: list[int],
-    cars: list[int],
-    home: Mapping[int, int],
-    change_price: float,
-    start: Routes,
-    params: Params,
-) -> Routes:
-    if not stops or not cars:
-        return {}
-    can = [s for s in stops if _hopeless(problem, s, cars) is None]
-    model = _model(problem, can, cars, soft=False, must=None, home=home, change_price=change_price)
-    effort = Effort(
-        params.seconds if params.seconds is not None else _seconds_for(len(can)),
-        params.iterations if params.iterations is not None else iterations_for(len(can)),
-    )
-    found = search(model.data, effort, params.seed, _as_plan(model, start))
-    if found.cost is None:
-        return start
-    routes = _routes(model, found.plan)
-    if any(violations(problem, {v: r}) for v, r in routes.items()):
-        return start
-    return _as_before(problem, routes, start, home)
-
-
-def _as_before(problem: RoutingProblem, routes: Routes, start: Routes, home: Mapping[int, int]) -> Routes:
-    """Takes back changes that brought nothing: a route with the stops it had keeps its order if that costs no more."""
-    out: Routes = {}
-    for v, r in routes.items():
-        old = start.get(v, [])
-        same = sorted(old) == sorted(r) and not violations(problem, {v: old})
-        out[v] = old if same and total_cost_of(problem, v, old) <= total_cost_of(problem, v, r) + 1e-6 else r
-    return out
 
 
 def with_minutes(problem: RoutingProblem, minutes: Array) -> RoutingProblem:

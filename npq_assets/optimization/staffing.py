@@ -64,6 +64,57 @@ def price(problem: StaffingProblem, agents: NDArray[np.int64]) -> Floats:
     return cost
 
 
+@dataclass(frozen=True)
+class FirstResponse:
+    """When requests are first answered under a staffing, in the order in which they came.
+
+    Attributes:
+        hours: Hours from coming in to the answer, by scenario and hour of coming in (K, T); infinite where the last hour
+            ends first.
+        waiting: Hours until each of the requests that wait at the beginning is answered, in their order (waiting).
+    """
+
+    hours: Floats
+    waiting: Floats
+
+
+def first_response(problem: StaffingProblem, agents: NDArray[np.int64]) -> FirstResponse:
+    """Forecasts first responses: a fluid queue, first come first served, those waiting at the beginning before all others.
+
+    The request in the middle of an hour's arrivals stands for all of them; it is answered when the cumulative number answered
+    reaches its place in the queue.
+    """
+    capacity = problem.answers_per_hour * (agents[:, None] * problem.covers).sum(axis=0)
+    count, hours = problem.arrivals.shape
+    ends = np.arange(hours + 1, dtype=float)
+    out = np.empty((count, hours))
+    for k in range(count):
+        came = problem.waiting + np.cumsum(problem.arrivals[k])
+        answered, total = np.zeros(hours + 1), 0.0
+        for hour in range(hours):
+            total = min(came[hour], total + capacity[hour])
+            answered[hour + 1] = total
+        place = came - problem.arrivals[k] / 2
+        out[k] = np.maximum(_moment(place, answered, ends) - (np.arange(hours) + 0.5), 0.0)
+    first = np.minimum(np.concatenate([[0.0], np.cumsum(capacity)]), problem.waiting)
+    return FirstResponse(out, _moment(np.arange(1, int(problem.waiting) + 1, dtype=float), first, ends))
+
+
+def _moment(place: Floats, answered: Floats, ends: Floats) -> Floats:
+    """When the cumulative number answered reaches each place; infinite if never."""
+    later = np.searchsorted(answered, place - 1e-9, side="left")
+    inside = np.clip(later, 1, len(ends) - 1)
+    before, after = answered[inside - 1], answered[inside]
+    share = np.clip((place - before) / np.maximum(after - before, 1e-12), 0.0, 1.0)
+    moment = ends[inside - 1] + share * (ends[inside] - ends[inside - 1])
+    return np.where(later >= len(ends), np.inf, moment)
+
+
+def owners(problem: StaffingProblem) -> NDArray[np.int64]:
+    """Shift to which each hour belongs (T): the one that covers it, else the next one, else the last."""
+    return np.array([_owner(problem, hour) for hour in range(problem.covers.shape[1])], np.int64)
+
+
 def _owner(problem: StaffingProblem, hour: int) -> int:
     for later in range(hour, problem.covers.shape[1]):
         shifts = np.flatnonzero(problem.covers[:, later])

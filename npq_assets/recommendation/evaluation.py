@@ -47,6 +47,25 @@ def ranking_scores(lists: pl.DataFrame, actual: pl.DataFrame, k: int = 10) -> di
     }
 
 
+def group_ndcg(score: np.ndarray, label: np.ndarray, group: np.ndarray, k: int = 10) -> np.ndarray:
+    """nDCG@k of each group of candidates, ideal over the group's own hits; ties go to the earlier candidate.
+
+    Args:
+        score: Scores of the candidates (n), group after group.
+        label: Whether each was right, 0 or 1 (n).
+        group: Number of candidates of each group (g), each > 0.
+        k: Length that counts.
+    """
+    owner = np.repeat(np.arange(len(group)), group)
+    order = np.lexsort((-score, owner))
+    place = np.arange(len(score)) - np.repeat(np.cumsum(group) - group, group)
+    gain = np.where(place < k, label[order] / np.log2(place + 2.0), 0.0)
+    hits = np.bincount(owner, label, minlength=len(group)).astype(np.int64)
+    best = np.cumsum(1.0 / np.log2(np.arange(1, k + 1) + 1.0))
+    dcg = np.bincount(owner, gain, minlength=len(group))
+    return np.asarray(np.where(hits > 0, dcg / best[np.clip(hits, 1, k) - 1], 0.0))
+
+
 def top_lists(user: np.ndarray, item: np.ndarray, score: np.ndarray, k: int = 10) -> pl.DataFrame:
     """The k best-scored items of each customer: user, item, score, rank; ties go to the earlier item."""
     frame = pl.DataFrame({"user": user, "item": item, "score": score})

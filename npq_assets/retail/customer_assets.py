@@ -34,6 +34,7 @@ INPUTS = [
         ("retail", "customer_profile"),
         ("retail", "offers"),
         ("retail", "offer_outcomes"),
+        ("retail", "message_replies"),
         ("retail", "service_cases"),
         ("retail", "customer_deliveries"),
         ("retail", "stock_position"),
@@ -58,6 +59,7 @@ def _skipped(reason: str) -> dg.MaterializeResult[None]:
             ("retail", "customers"),
             ("retail", "baskets"),
             ("retail", "offer_responses"),
+            ("retail", "message_replies"),
             ("retail", "service_requests"),
             ("logistics", "deliveries"),
         )
@@ -133,6 +135,7 @@ def offer_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     from npq_assets.retail.customer_inputs import read_customer_inputs
     from npq_assets.retail.messaging import messages_of_the_week
     from npq_assets.retail.offering import defection_cost, demand_effect, plan_offers
+    from npq_assets.retail.recommending import ROUND_WEEKS, measure_effect, recommended_units
 
     day = as_of_of(context)
     if (reason := kept.skipped(home.home, day)) is not None:
@@ -142,14 +145,16 @@ def offer_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     earlier = kept.earlier_decisions(home.home, kept.OFFERS, day, day - OFFERS_MEMORY, ["offer_id"])
     messages = kept.earlier_decisions(home.home, kept.MESSAGES, day, day - timedelta(days=7), ["message_id"])
     plan = plan_offers(inputs, book, earlier, messages_of_the_week(messages, day))
-    kept.save(home.home, day, "offers", plan.sent, plan.facts)
+    effect = measure_effect(inputs, kept.earlier_recommendations(home.home, inputs.anchor, ROUND_WEEKS))
+    facts = {**plan.facts, "recommendations": effect.facts()}
+    kept.save(home.home, day, "offers", plan.sent, facts)
     kept.save(home.home, day, "offer_accounts", plan.accounts)
     kept.save(home.home, day, "offer_duals", plan.result.duals)
-    kept.save(home.home, day, "demand_effect", demand_effect(inputs, book, plan.sent))
+    running = pl.concat([*kept.plans_of_the_week(home.home, inputs.anchor, day, "offers"), plan.sent])
+    extra = pl.concat([demand_effect(inputs, book, running), recommended_units(inputs, book, effect)])
+    kept.save(home.home, day, "demand_effect", extra)
     kept.save(home.home, day, "defection_cost", defection_cost(inputs, book))
-    return dg.MaterializeResult(
-        metadata={"dagster/row_count": plan.sent.height, "facts": dg.MetadataValue.json(plan.facts)}
-    )
+    return dg.MaterializeResult(metadata={"dagster/row_count": plan.sent.height, "facts": dg.MetadataValue.json(facts)})
 
 
 @dg.asset(
@@ -236,6 +241,9 @@ def customer_segments(context: dg.AssetExecutionContext, home: HomeResource) -> 
         pl.col("spend_q10").alias("expected_spend_low"),
         pl.col("spend_q90").alias("expected_spend_high"),
         pl.lit(HORIZON_DAYS).alias("horizon_days"),
+        (pl.col("expected_spend") * pl.col("margin_share")).alias("expected_value"),
+        (pl.col("spend_q10") * pl.col("margin_share")).alias("expected_value_low"),
+        (pl.col("spend_q90") * pl.col("margin_share")).alias("expected_value_high"),
         pl.Series("decision_id", ids, dtype=pl.String),
         pl.lit(day).alias("as_of"),
         pl.lit(inputs.weekly_snapshot).alias("input_snapshot"),
@@ -268,9 +276,13 @@ def recommendations(context: dg.AssetExecutionContext, home: HomeResource) -> dg
     inputs = read_customer_inputs(home.home, day)
     rows = recommend(inputs, kept.book_of(home.home, inputs)[0])
     kept.save(home.home, day, "recommendations", rows)
-    write_decisions(home.home, kept.RECOMMENDATIONS, day, identified(home.home, rows))
-    per_kind = rows.group_by("kind").len().sort("kind")
-    return dg.MaterializeResult(metadata={"dagster/row_count": rows.height, "by kind": preview(per_kind)})
+    shown = rows.filter(~pl.col("control")).drop("control")
+    write_decisions(home.home, kept.RECOMMENDATIONS, day, identified(home.home, shown))
+    per_kind = shown.group_by("kind").len().sort("kind")
+    without = rows.filter("control")["customer_key"].n_unique()
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": shown.height, "by kind": preview(per_kind), "customers kept without": without}
+    )
 
 
 @dg.asset(

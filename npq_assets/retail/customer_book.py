@@ -26,7 +26,7 @@ class CustomerBook:
 
     Attributes:
         people: customer_key, segment, recency_days, frequency, monetary, spend_91, p_active, expected_spend, spend_q10,
-            spend_q90, main_site; one row a customer.
+            spend_q90, margin_share, main_site; one row a customer.
         lists: customer_key, product_id, score, place (1 is best), kind (`again`, `new`).
         facts: What was judged and chosen, for metadata and the report.
     """
@@ -84,7 +84,8 @@ def _people(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:
             "spend_q90": np.maximum(prospects.spend_q90, prospects.spend_q10),
         }
     )
-    people = people.join(baskets, on=KEY, how="left").join(sites, on=KEY, how="left").sort(KEY)
+    people = people.join(baskets, on=KEY, how="left").join(sites, on=KEY, how="left")
+    people = people.join(_margin_shares(inputs), on=KEY, how="left").sort(KEY)
     facts = {
         "activity model": prospects.activity_model,
         "spend model": prospects.spend_model,
@@ -95,10 +96,17 @@ def _people(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:
     return people.with_columns(pl.col("frequency", "monetary").fill_null(0)), facts
 
 
+def _margin_shares(inputs: CustomerInputs, weight: float = 50.0) -> pl.DataFrame:
+    """Share of what a customer pays that is margin, shrunk to everybody's by `weight` of money; empty without unit costs."""
+    priced = inputs.purchases.filter(pl.col("margin").is_not_null())
+    everybody = float(priced["margin"].sum()) / max(float(priced["amount"].sum()), 1e-9)
+    share = (pl.col("margin").sum() + weight * everybody) / (pl.col("amount").sum() + weight)
+    return priced.group_by(KEY).agg(share.alias("margin_share"))
+
+
 def _lists(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:
-    from npq_assets.recommendation.features import Settings, know
+    from npq_assets.recommendation.lists import rank_products
     from npq_assets.recommendation.purchases import purchases_of
-    from npq_assets.recommendation.ranking import Training, examples, rank, train
 
     lines = inputs.purchases.select(
         pl.col(KEY).alias("user"),
@@ -111,40 +119,9 @@ def _lists(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:
         pl.col("site_id").alias("site"),
     )
     purchases = purchases_of(lines, inputs.products.select(pl.col("product_id").alias("item"), "family"))
-    today = number_of(inputs.anchor)
-    small = purchases.shape[0] <= 5_000
-    settings = Settings(
-        factors=16 if small else 32,
-        sweeps=4,
-        neighbours=50,
-        per_source=20,
-        again=60,
-        min_buyers=2 if small else 5,
-        seed=inputs.settings.seed,
-    )
-    training = Training(
-        horizon=HORIZON_DAYS,
-        cutoffs=2,
-        trees=60,
-        min_leaf=20,
-        pointwise=False,
-        max_users=4_000,
-        threads=1,
-        seed=inputs.settings.seed,
-    )
-    known = know(purchases, today, settings)
-    everybody = np.unique(purchases.user)
-    found, facts = [], {}
-    for kind in ("again", "new"):
-        data = examples(purchases, today, kind, training, settings)
-        if data.y.sum() < 50:
-            facts[f"ranking of {kind}"] = "too few purchases to learn a ranking; by popularity and habit"
-            best = _unlearned(known, everybody, kind)
-        else:
-            best = rank(train(data, training), known, everybody, kind, LONG_LIST)
-            facts[f"ranking of {kind}"] = f"LambdaRank on {len(data.group)} customers"
-        found.append(best.with_columns(pl.lit(kind).alias("kind")))
-    lists = pl.concat(found)
+    today, seed = number_of(inputs.anchor), inputs.settings.seed
+    ranked = rank_products(purchases, today, HORIZON_DAYS, LONG_LIST, seed, inputs.settings.threads)
+    lists, facts = ranked.lists, ranked.facts
     if lists.is_empty():
         return pl.DataFrame(schema=_LISTS), facts
     return (
@@ -152,20 +129,10 @@ def _lists(inputs: CustomerInputs) -> tuple[pl.DataFrame, dict[str, Any]]:
             {
                 KEY: purchases.users[lists["user"].to_numpy()].astype(str),
                 "product_id": purchases.items[lists["item"].to_numpy()].astype(str),
-                "score": lists["score"],
+                "score": lists["score"].cast(pl.Float64),
                 "place": lists["rank"].cast(pl.Int64),
-                "kind": lists["kind"],
+                "kind": lists["kind"].cast(pl.String),
             }
         ).sort(KEY, "kind", "place"),
         facts,
     )
-
-
-def _unlearned(known: Any, users: np.ndarray, kind: str) -> pl.DataFrame:
-    from npq_assets.recommendation.candidates import candidates
-    from npq_assets.recommendation.evaluation import top_lists
-    from npq_assets.recommendation.features import feature_names
-
-    column = feature_names(known).index("baskets_h91" if kind == "again" else "item_baskets_h28")
-    parts = [top_lists(p.user, p.item, p.x[:, column].astype(float), LONG_LIST) for p in candidates(known, users, kind)]
-    return pl.concat(parts)

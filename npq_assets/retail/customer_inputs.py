@@ -19,6 +19,8 @@ from npq_assets.storage import fingerprint
 
 KEY = "customer_key"
 HORIZON_DAYS = 28
+# Replies after which nobody is written to again, whatever the customer's record says.
+STOPPED = ("unsubscribed", "bounced")
 FIRST_DAY = date(2000, 1, 3)
 
 
@@ -32,7 +34,7 @@ class CustomerInputs:
         settings: The home's settings.
         purchases: Lines before the anchor: customer_key, basket_id, product_id, family, site_id, bought_on, bought_hour,
             quantity, amount, discount, margin.
-        customers: customer_key, marketing_consent.
+        customers: customer_key, marketing_consent (false after an unsubscription or a bounce).
         products: product_id, name, family, unit_cost, unit_price.
         offers: offer_id, product_id, family, discount, cost_per_use, starts_on, ends_on, budget, targeted.
         outcomes: Of offers whose days are over: customer_key, offer_id, family, discount, cost_per_use, sent_on, redeemed,
@@ -90,6 +92,7 @@ def read_customer_inputs(home: Home, as_of: date) -> CustomerInputs:
         raise Unavailable("retail.baskets: no purchases of known customers before the week; land baskets and customers")
     purchases = purchases.sort("bought_on", KEY, "basket_id", "product_id", "site_id")
     profile = _mart(home, "retail", "customer_profile").select(KEY, "marketing_consent").sort(KEY)
+    profile = without_consent(profile, _mart(home, "retail", "message_replies"), as_of)
     products = _mart(home, "common", "products")
     for name in ("name", "family", "unit_cost", "unit_price"):
         if name not in products.columns:
@@ -102,9 +105,11 @@ def read_customer_inputs(home: Home, as_of: date) -> CustomerInputs:
     )
     cases = _mart(home, "retail", "service_cases").filter(pl.col("opened_on") < as_of)
     closed = pl.col("closed_at").dt.date() < as_of
+    answered = (pl.col("opened_at") + pl.duration(minutes=pl.col("hours_to_first_response") * 60)).dt.date()
     cases = cases.with_columns(
         pl.when(closed).then("closed_at").alias("closed_at"),
         pl.when(closed).then("hours_to_close").alias("hours_to_close"),
+        pl.when(answered < as_of).then("hours_to_first_response").alias("hours_to_first_response"),
     )
     return CustomerInputs(
         as_of,
@@ -118,6 +123,13 @@ def read_customer_inputs(home: Home, as_of: date) -> CustomerInputs:
         _shelf(home, as_of),
         cases.sort("request_id"),
     )
+
+
+def without_consent(customers: pl.DataFrame, replies: pl.DataFrame, as_of: date) -> pl.DataFrame:
+    """`customers` without the consent of those who unsubscribed, or whose address failed, before `as_of` opened."""
+    gone = replies.filter(pl.col("kind").is_in(STOPPED) & (pl.col("replied_at").dt.date() < as_of))
+    still = ~pl.col(KEY).is_in(gone[KEY].unique().to_list())
+    return customers.with_columns((pl.col("marketing_consent") & still).alias("marketing_consent"))
 
 
 def _shelf(home: Home, as_of: date) -> pl.DataFrame:

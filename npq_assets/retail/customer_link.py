@@ -12,9 +12,8 @@ from npq_assets.retail.demand import DemandForecast
 from npq_assets.retail.inputs import PAIR, RetailInputs
 from npq_assets.settings import Home
 
-_DEMAND = {"site_id": pl.String, "product_id": pl.String, "units_per_day": pl.Float64}
+DEMAND = {"site_id": pl.String, "product_id": pl.String, "units_per_day": pl.Float64, "days": pl.Int64}
 _DEFECTION = {"site_id": pl.String, "product_id": pl.String, "defection_cost": pl.Float64}
-OFFER_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,11 @@ class CustomerLink:
     """The effect of customer decisions on replenishment; empty frames change nothing.
 
     Attributes:
-        demand: site_id, product_id, units_per_day: expected beyond usual demand, for seven days from the as-of day.
+        demand: site_id, product_id, units_per_day, days: expected beyond usual demand, for so many days from the as-of day.
         defection: site_id, product_id, defection_cost: added to the cost of a lost unit (money).
     """
 
-    demand: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_DEMAND))
+    demand: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=DEMAND))
     defection: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_DEFECTION))
 
     def applied(self, inputs: RetailInputs, forecast: DemandForecast) -> tuple[DemandForecast, pl.DataFrame]:
@@ -39,13 +38,15 @@ class CustomerLink:
             ).drop("defection_cost")
         if self.demand.is_empty():
             return forecast, items
-        extra = items.select(PAIR).join(self.demand, on=PAIR, how="left", maintain_order="left")
-        per_day = extra["units_per_day"].fill_null(0.0).to_numpy()
-        horizon = forecast.scenarios.shape[2]
-        # Days of the offers' week that fall into each period.
-        days = np.clip(OFFER_DAYS - inputs.days * np.arange(horizon), 0, inputs.days).astype(float)
-        units = per_day[:, None, None] * days[None, None, :]
-        return replace(forecast, scenarios=forecast.scenarios + units), items
+        scenarios, periods = forecast.scenarios, inputs.days * np.arange(forecast.scenarios.shape[2])
+        for (last,), rows in self.demand.sort("days", *PAIR).partition_by("days", as_dict=True).items():
+            extra = items.select(PAIR).join(rows, on=PAIR, how="left", maintain_order="left")
+            # Days of the effect that fall into each period.
+            days = np.clip(last - periods, 0, inputs.days).astype(float)
+            scenarios = (
+                scenarios + extra["units_per_day"].fill_null(0.0).to_numpy()[:, None, None] * days[None, None, :]
+            )
+        return replace(forecast, scenarios=scenarios), items
 
 
 def link_of(home: Home, as_of: date) -> CustomerLink:
@@ -56,6 +57,6 @@ def link_of(home: Home, as_of: date) -> CustomerLink:
         return CustomerLink()
     demand, defection = load(home, as_of, "demand_effect"), load(home, as_of, "defection_cost")
     return CustomerLink(
-        demand if demand is not None else pl.DataFrame(schema=_DEMAND),
+        demand if demand is not None else pl.DataFrame(schema=DEMAND),
         defection if defection is not None else pl.DataFrame(schema=_DEFECTION),
     )

@@ -80,6 +80,12 @@ def load(home: Home, as_of: date, name: str) -> pl.DataFrame | None:
     return pl.read_parquet(place, hive_partitioning=False) if place.exists() else None
 
 
+def plans_of_the_week(home: Home, anchor: date, before: date, name: str) -> list[pl.DataFrame]:
+    """Frames that `save` kept on the days anchor <= day < before."""
+    days = (anchor + timedelta(days=k) for k in range((before - anchor).days))
+    return [frame for day in days if (frame := load(home, day, name)) is not None]
+
+
 def load_facts(home: Home, as_of: date, name: str) -> dict[str, Any] | None:
     """The facts that `save` kept."""
     return _read_json(customer_folder(home, as_of) / f"{name}.json")
@@ -143,6 +149,24 @@ def earlier_decisions(home: Home, table: Table, before: date, since: date, colum
         else None
     )
     return pl.DataFrame(schema=schema) if named is None else named.select(list(schema))
+
+
+def earlier_recommendations(home: Home, anchor: date, weeks: int) -> pl.DataFrame:
+    """What the first decided day of each of the last `weeks` weeks recommended, and to whom it was not shown.
+
+    Returns:
+        customer_key, product_id, control, as_of.
+    """
+    frames = []
+    for back in range(1, weeks + 1):
+        monday = anchor - timedelta(days=7 * back)
+        for day in (monday + timedelta(days=k) for k in range(7)):
+            rows = load(home, day, "recommendations")
+            if rows is not None and "control" in rows.columns:
+                frames.append(rows.select(KEY, "product_id", "control", "as_of"))
+                break
+    schema = {KEY: pl.String, "product_id": pl.String, "control": pl.Boolean, "as_of": pl.Date}
+    return pl.concat(frames) if frames else pl.DataFrame(schema=schema)
 
 
 def _read_json(place: Path) -> dict[str, Any] | None:

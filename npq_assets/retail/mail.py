@@ -15,6 +15,7 @@ from typing import Protocol
 import polars as pl
 
 from npq_assets.errors import RunError
+from npq_assets.retail.customer_inputs import STOPPED
 from npq_assets.settings import Home
 from npq_assets.storage import replacing, write_parquet
 
@@ -114,16 +115,21 @@ def carrier_of(home: Home) -> Carrier | None:
 
 
 def addressees(home: Home) -> pl.DataFrame:
-    """customer_id, email, marketing_consent as landed."""
+    """customer_id, email, marketing_consent as landed; no consent is left to who unsubscribed or could not be reached."""
     place = home.raw_table("retail", "customers")
     wanted = {"customer_id": pl.String, "email": pl.String, "marketing_consent": pl.Boolean}
     if not place.exists():
         return pl.DataFrame(schema=wanted)
     frame = pl.read_parquet(place)
-    return frame.select(
+    people = frame.select(
         (pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(kind)
         for name, kind in wanted.items()
     )
+    replies = home.raw_table("retail", "message_replies")
+    if not replies.exists():
+        return people
+    gone = pl.read_parquet(replies).filter(pl.col("kind").is_in(STOPPED))["customer_id"].unique().to_list()
+    return people.with_columns(pl.col("marketing_consent") & ~pl.col("customer_id").is_in(gone))
 
 
 def _email(row: dict[str, object], sender: str) -> EmailMessage:

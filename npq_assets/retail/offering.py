@@ -16,6 +16,7 @@ from npq_assets.optimization.offers import TOTAL, OfferProblem, Params, everyone
 from npq_assets.optimization.result import DUALS, Result
 from npq_assets.retail.customer_book import CustomerBook
 from npq_assets.retail.customer_inputs import KEY, CustomerInputs
+from npq_assets.retail.customer_link import DEMAND
 
 FEATURES = (
     "log_family_spend",
@@ -453,11 +454,18 @@ def _nothing(inputs: CustomerInputs, why: str) -> OfferPlan:
 
 
 def demand_effect(inputs: CustomerInputs, book: CustomerBook, sent: pl.DataFrame) -> pl.DataFrame:
-    """Units that the offers are expected to sell beyond usual demand: site_id, product_id, units_per_day over seven days.
+    """Units that the week's offers are expected to sell beyond usual demand: site_id, product_id, units_per_day, days.
 
-    A customer's units of a family go to the products of it, in proportion to what the customer's store sells of them.
+    A customer's units of a family go to the products of it, in proportion to what the customer's store sells of them, evenly
+    over the days from sending to the week's end; `days` of these are left.
+
+    Args:
+        inputs: What was known.
+        book: The week's view of customers.
+        sent: Offers of the week, sent today or on an earlier day of it.
     """
-    empty = pl.DataFrame(schema={"site_id": pl.String, "product_id": pl.String, "units_per_day": pl.Float64})
+    empty = pl.DataFrame(schema=DEMAND)
+    after = inputs.anchor + timedelta(days=7)
     wanted = sent.filter(pl.col("extra_units") > 0)
     if wanted.is_empty():
         return empty
@@ -467,10 +475,10 @@ def demand_effect(inputs: CustomerInputs, book: CustomerBook, sent: pl.DataFrame
     share = sold.with_columns((pl.col("quantity") / pl.col("quantity").sum().over("site_id", "family")).alias("share"))
     spread = wanted.rename({"product_id": "only"}).join(share, on=["site_id", "family"], how="inner")
     spread = spread.filter(pl.col("only").is_null() | (pl.col("only") == pl.col("product_id")))
-    units = spread.group_by("site_id", "product_id").agg((pl.col("extra_units") * pl.col("share")).sum().alias("units"))
-    return units.select("site_id", "product_id", (pl.col("units") / 7.0).alias("units_per_day")).sort(
-        "site_id", "product_id"
-    )
+    rate = pl.col("extra_units") * pl.col("share") / (pl.lit(after) - pl.col("as_of")).dt.total_days()
+    units = spread.group_by("site_id", "product_id").agg(rate.sum().alias("units_per_day"))
+    left = pl.lit((after - inputs.as_of).days, pl.Int64).alias("days")
+    return units.with_columns(left).select(list(DEMAND)).sort("site_id", "product_id")
 
 
 def defection_cost(inputs: CustomerInputs, book: CustomerBook) -> pl.DataFrame:

@@ -1,16 +1,68 @@
-"""From the week's long lists to the day's recommendations: what the customer's store can sell, varied, with a reason."""
+"""From the week's long lists to the day's recommendations: what the customer's store can sell, varied, with a reason.
+
+A few customers are kept without, so that what recommendations change is measured and can enter demand.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
 import polars as pl
 
 from npq_assets.evaluation.ledger import decision_id
 from npq_assets.retail.customer_book import CustomerBook
 from npq_assets.retail.customer_inputs import KEY, CustomerInputs
+from npq_assets.retail.customer_link import DEMAND
 
 AGAIN, NEW = 5, 5
 PER_FAMILY = 2
 LEAST_ON_HAND = 3
+# Weeks for which a customer stays with or without recommendations, and the least customers an arm must hold.
+ROUND_WEEKS = 13
+LEAST_PER_ARM = 30
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What recommendations changed, measured against customers kept without.
+
+    Attributes:
+        units: Units more of a recommended product per customer in the week (mean difference).
+        error: Standard error of that, clustered by customer.
+        shown: Customers with recommendations.
+        controls: Customers without.
+    """
+
+    units: float
+    error: float
+    shown: int
+    controls: int
+
+    @property
+    def known(self) -> bool:
+        """Whether both arms are large enough to say anything."""
+        return min(self.shown, self.controls) >= LEAST_PER_ARM
+
+    @property
+    def counted(self) -> float:
+        """Units that demand is raised by: the difference if its 95 % interval excludes zero, else none."""
+        return self.units if self.known and abs(self.units) > 1.96 * self.error else 0.0
+
+    def facts(self) -> dict[str, float | str]:
+        """For metadata and the report."""
+        if not self.known:
+            return {"effect": "unknown", "customers shown": self.shown, "controls": self.controls}
+        return {
+            "effect": "measured against controls",
+            "units more of a product in a week": self.units,
+            "standard error": self.error,
+            "counted in demand": self.counted,
+            "customers shown": self.shown,
+            "controls": self.controls,
+        }
 
 
 def recommend(inputs: CustomerInputs, book: CustomerBook) -> pl.DataFrame:
@@ -20,7 +72,8 @@ def recommend(inputs: CustomerInputs, book: CustomerBook) -> pl.DataFrame:
     counts no stock, nothing is left out. At most `PER_FAMILY` products of a family a list.
 
     Returns:
-        customer_key, rank, product_id, score, kind, reason, decision_id, as_of, input_snapshot.
+        customer_key, rank, product_id, score, kind, reason, control (kept without, to measure what recommendations change),
+        decision_id, as_of, input_snapshot.
     """
     sites = book.people.select(KEY, "main_site")
     rows = book.lists.join(sites, on=KEY, how="left").join(
@@ -43,10 +96,69 @@ def recommend(inputs: CustomerInputs, book: CustomerBook) -> pl.DataFrame:
         decision_id(inputs.as_of, "retail", "recommendations", (key, str(place)), inputs.snapshot)
         for key, place in rows.select(KEY, "rank").iter_rows()
     ]
-    return rows.select(KEY, "rank", "product_id", "score", "kind", "reason").with_columns(
+    without = kept_without(inputs, rows[KEY].unique().to_list())
+    rows = rows.with_columns(pl.col(KEY).is_in(without).alias("control"))
+    return rows.select(KEY, "rank", "product_id", "score", "kind", "reason", "control").with_columns(
         pl.Series("decision_id", ids, dtype=pl.String),
         pl.lit(inputs.as_of).alias("as_of"),
         pl.lit(inputs.snapshot).alias("input_snapshot"),
+    )
+
+
+def kept_without(inputs: CustomerInputs, keys: list[str]) -> list[str]:
+    """Customers who get no recommendations in this round of weeks: `control_share` of them, drawn by their key alone."""
+    number = (inputs.anchor.toordinal() - 1) // 7 // ROUND_WEEKS
+    seed = inputs.settings.seed
+
+    def draw(key: str) -> float:
+        digest = hashlib.sha256(f"recommendation\x1f{seed}\x1f{number}\x1f{key}".encode()).digest()
+        return float(int.from_bytes(digest[:8], "big")) / 2.0**64
+
+    return sorted(key for key in keys if draw(key) < inputs.settings.control_share)
+
+
+def measure_effect(inputs: CustomerInputs, earlier: pl.DataFrame) -> Effect:
+    """Units of recommended products bought in the seven days from the recommendation, with it and without.
+
+    The controls' lists were made but not shown, so that both arms are compared on what would have been recommended to them.
+
+    Args:
+        inputs: What was known; purchases reach to the anchor.
+        earlier: Recommendations of earlier weeks, one day of each: customer_key, product_id, control, as_of.
+    """
+    over = earlier.filter(pl.col("as_of") + timedelta(days=7) <= inputs.anchor)
+    if over.is_empty():
+        return Effect(0.0, float("inf"), 0, 0)
+    bought = inputs.purchases.select(KEY, "product_id", "bought_on", "quantity")
+    pairs = over.join(bought, on=[KEY, "product_id"], how="left")
+    inside = (pl.col("bought_on") >= pl.col("as_of")) & (pl.col("bought_on") < pl.col("as_of") + timedelta(days=7))
+    pairs = pairs.group_by("control", KEY, "as_of", "product_id").agg(
+        pl.col("quantity").filter(inside).sum().alias("units")
+    )
+    people = pairs.group_by("control", KEY).agg(pl.col("units").sum(), pl.len().alias("pairs")).sort("control", KEY)
+    means, variances, sizes = [], [], []
+    for control in (False, True):
+        arm = people.filter(pl.col("control") == control)
+        count, units = arm["pairs"].to_numpy().astype(float), arm["units"].to_numpy().astype(float)
+        mean = float(units.sum() / max(count.sum(), 1.0))
+        means.append(mean)
+        # A ratio of sums over customers: residuals of whole customers carry its variance.
+        variances.append(float(np.sum((units - mean * count) ** 2)) / max(count.sum(), 1.0) ** 2)
+        sizes.append(arm.height)
+    return Effect(means[0] - means[1], float(np.sqrt(sum(variances))), sizes[0], sizes[1])
+
+
+def recommended_units(inputs: CustomerInputs, book: CustomerBook, effect: Effect) -> pl.DataFrame:
+    """Units that recommendations are known to add: site_id, product_id, units_per_day, days; none while that is not shown."""
+    if effect.counted == 0.0:
+        return pl.DataFrame(schema=DEMAND)
+    shown = recommend(inputs, book).filter(~pl.col("control"))
+    return (
+        shown.join(book.people.select(KEY, pl.col("main_site").alias("site_id")), on=KEY, how="inner")
+        .drop_nulls("site_id")
+        .group_by("site_id", "product_id")
+        .agg((pl.len() * effect.counted / 7.0).alias("units_per_day"), pl.lit(7, pl.Int64).alias("days"))
+        .sort("site_id", "product_id")
     )
 
 

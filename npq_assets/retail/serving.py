@@ -221,8 +221,14 @@ def forecast_requests(inputs: CustomerInputs, seed: int = 0) -> np.ndarray:
     return out
 
 
-def plan_staff(inputs: CustomerInputs, book: CustomerBook, waiting: int) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """People by shift for the next days, beside the careful rule's.
+def plan_staff(
+    inputs: CustomerInputs, book: CustomerBook, waiting: int
+) -> tuple[pl.DataFrame, list[float], dict[str, Any]]:
+    """People by shift for the next days, beside the careful rule's, and when requests are first answered with them.
+
+    Returns:
+        The staffing; hours until each of the requests waiting now is answered, the most urgent first (infinite if not within
+        the days planned); facts.
 
     A request that waits an hour costs the mean value at risk in that hour, and at least so much that one not answered within
     the promised time costs twice its answer.
@@ -251,6 +257,10 @@ def plan_staff(inputs: CustomerInputs, book: CustomerBook, waiting: int) -> tupl
     result = staffing.solve(problem, inputs.settings.solver_seconds)
     naive = staffing.careful_rule(problem, np.arange(len(covers)) // len(SHIFTS))
     naive_cost = staffing.price(problem, naive)
+    agents_of = result.plan["agents"].to_numpy()
+    response = staffing.first_response(problem, agents_of)
+    owner = staffing.owners(problem)
+    promise = inputs.settings.first_response_hours
     rows = []
     slack = max(0.0, result.objective - result.bound) / len(covers)
     for k, (agents, cost) in enumerate(result.plan.select("agents", "expected_cost").iter_rows()):
@@ -268,6 +278,7 @@ def plan_staff(inputs: CustomerInputs, book: CustomerBook, waiting: int) -> tupl
                 "expected_cost": float(cost),
                 "naive_agents": int(naive[k]),
                 "naive_expected_cost": float(naive_cost[k]),
+                **_first_responses(response.hours[:, owner == k], arrivals.reshape(count, -1)[:, owner == k], promise),
                 "lower_bound": float(cost) - slack,
                 "decision_id": decision_id(
                     inputs.as_of, "retail", "service_staffing", (str(on), shift), inputs.snapshot
@@ -283,14 +294,39 @@ def plan_staff(inputs: CustomerInputs, book: CustomerBook, waiting: int) -> tupl
         "expected_cost": result.objective,
         "naive_cost": float(naive_cost.sum()),
         "bound": result.bound,
+        "answered within the promise": _share_in_time(response.hours, flat, promise),
     }
-    return pl.DataFrame(rows), facts
+    return pl.DataFrame(rows), response.waiting.tolist(), facts
+
+
+def _first_responses(hours: np.ndarray, arrivals: np.ndarray, promise: float) -> dict[str, float | None]:
+    """Mean, 90 % quantile and share in time of the hours to a first answer, weighted by requests; empty if none are expected."""
+    weight = arrivals.ravel()
+    if weight.sum() <= 0:
+        return {"first_response_hours": None, "first_response_high": None, "in_time_share": None}
+    # What is not answered within the days planned waits at least until they end.
+    value = np.minimum(hours.ravel(), 24.0 * DAYS)
+    order = np.argsort(value)
+    reached = np.cumsum(weight[order]) / weight.sum()
+    return {
+        "first_response_hours": float(np.average(value, weights=weight)),
+        "first_response_high": float(value[order][np.searchsorted(reached, 0.9 - 1e-12)]),
+        "in_time_share": _share_in_time(hours, arrivals, promise),
+    }
+
+
+def _share_in_time(hours: np.ndarray, arrivals: np.ndarray, promise: float) -> float:
+    return float((arrivals * (hours <= promise)).sum() / max(float(arrivals.sum()), 1e-9))
 
 
 def plan_service(inputs: CustomerInputs, book: CustomerBook, facts: Facts) -> ServicePlan:
     """The queue and the staffing of the day; both empty where no request was ever landed."""
     queue = rank_requests(inputs, book, facts)
     if inputs.cases.is_empty():
+        queue = queue.with_columns(pl.lit(None, pl.Datetime("us", "UTC")).alias("answered_by"))
         return ServicePlan(queue, pl.DataFrame(), {"note": "no service requests landed", "solver": "none needed"})
-    staff, found = plan_staff(inputs, book, queue.height)
+    staff, waits, found = plan_staff(inputs, book, queue.height)
+    now = datetime.combine(inputs.as_of, datetime.min.time(), UTC)
+    expected = [now + timedelta(hours=hours) if np.isfinite(hours) else None for hours in waits]
+    queue = queue.with_columns(pl.Series("answered_by", expected, dtype=pl.Datetime("us", "UTC")))
     return ServicePlan(queue, staff, {**found, "open requests": queue.height})

@@ -15,7 +15,7 @@ from npq_assets.ingestion import balances
 from npq_assets.orchestration import RETRY, WAREHOUSE_POOL, HomeResource
 from npq_assets.periods import period_of
 from npq_assets.settings import Home
-from npq_assets.storage import fingerprint, write_json
+from npq_assets.storage import fingerprint, write_json, write_text
 from npq_assets.warehouse import dbt
 from npq_assets.warehouse.translator import FolderTranslator, place
 
@@ -62,7 +62,7 @@ def build(context: dg.AssetExecutionContext, home: HomeResource, select: str) ->
         else [node for node in manifest["nodes"].values() if _matches(node, select)]
     )
     words = tuple(f"fqn:{'.'.join(node['fqn'])}" for node in chosen) if context.is_subset else tuple(select.split())
-    variables = (("period", period_of(home.home)),)
+    variables = (("period", period_of(home.home)), ("shift_hours", list(home.home.settings.shift_hours)))
     state = BuiltState.of(home.home, context.op_execution_context.op.name, chosen, (words, variables))
     if (checks := state.standing()) is not None:
         yield from _as_it_stands(context, chosen, checks)
@@ -70,7 +70,11 @@ def build(context: dg.AssetExecutionContext, home: HomeResource, select: str) ->
     state.forget()
     results: list[dict[str, Any]] = []
     leave = _tests_beyond(manifest, chosen) if context.is_subset else ()
-    for event in dbt.Invocation(home.home, ("build",), words, leave, variables=variables).stream():
+    # Models that keep days were built by the SQL of their time: other SQL builds all days again.
+    made_by = state.place.with_suffix(".project")
+    wanted = fingerprint(dbt.project_hash(), repr(variables))
+    anew = ("--full-refresh",) if not made_by.exists() or made_by.read_text() != wanted else ()
+    for event in dbt.Invocation(home.home, ("build", *anew), words, leave, variables=variables).stream():
         message = DbtCoreCliEventMessage(raw_event=event, event_history_metadata={})
         for result in message.to_default_asset_events(manifest, TRANSLATOR, context):
             if isinstance(result, dg.AssetCheckResult):
@@ -79,6 +83,8 @@ def build(context: dg.AssetExecutionContext, home: HomeResource, select: str) ->
     rows = dbt.export_marts(home.home, exported(chosen))
     if rows:
         context.log.info("Exported " + ", ".join(f"{name} ({count:,} rows)" for name, count in rows.items()))
+    if not context.is_subset or made_by.exists():
+        write_text(wanted, made_by)
     state.keep(results)
 
 
@@ -157,6 +163,7 @@ class BuiltState:
             f"{file.relative_to(home.root)}:{file.stat().st_size}:{file.stat().st_mtime_ns}"
             for pattern in (
                 "decisions/all/ledger/*/*.parquet",
+                "decisions/retail/messages/*/messages.parquet",
                 "forecasts/retail/*/forecast.parquet",
                 "evaluations/retail/*/*/*.parquet",
             )

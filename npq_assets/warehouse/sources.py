@@ -74,13 +74,14 @@ def _sources(domain: str) -> str:
         lines.append("        columns:")
         for column in table.columns:
             lines += [f"          - name: {column.name}", f"            description: {_quoted(_described(column))}"]
-        for name, text in _TRACE.items():
+        for name, text in _trace(table).items():
             lines += [f"          - name: {name}", f"            description: {_quoted(text)}"]
     return "\n".join(lines) + "\n"
 
 
 def _loaded_at(table: Table) -> str:
-    return f"select cast(max({table.time_column}) as timestamp) from {{{{ raw('{table.domain}', '{table.name}') }}}}"
+    macro = "raw_by_day" if table.by_day else "raw"
+    return f"select cast(max({table.time_column}) as timestamp) from {{{{ {macro}({_named(table)}) }}}}"
 
 
 def _described(column: Column) -> str:
@@ -97,6 +98,9 @@ def _described(column: Column) -> str:
 def _staging(table: Table) -> str:
     columns = [f"        cast({column.name} as {column.kind.sql_type}) as {column.name}" for column in table.columns]
     columns += ["        source_file", "        source_line"]
+    source = "raw_by_day" if table.by_day else "raw"
+    if table.by_day:
+        columns.append(f"        {table.day_column}")
     select = ",\n".join(columns)
     # Whatever names or describes a person stays in one schema that can be closed to everybody else.
     personal = any(column.personal for column in table.columns)
@@ -104,9 +108,23 @@ def _staging(table: Table) -> str:
     return (
         f"-- {NOTE}\n"
         f"{schema}"
-        f"with source as (\n    select * from {{{{ raw('{table.domain}', '{table.name}') }}}}\n),\n\n"
+        f"with source as (\n    select * from {{{{ {source}({_named(table)}) }}}}\n),\n\n"
         f"final as (\n    select\n{select}\n    from source\n)\n\nselect * from final\n"
     )
+
+
+def _named(table: Table) -> str:
+    """The arguments of the macro that reads a table."""
+    return f"'{table.domain}', '{table.name}'" + (f", '{table.day_column}'" if table.by_day else "")
+
+
+def _trace(table: Table) -> dict[str, str]:
+    if not table.by_day:
+        return _TRACE
+    return {
+        **_TRACE,
+        table.day_column: "The day that the row is kept by; a condition on it reads only that day's files.",
+    }
 
 
 def _models(domain: str) -> str:
@@ -121,7 +139,7 @@ def _models(domain: str) -> str:
             lines += [f"      - name: {column.name}", f"        description: {_quoted(_described(column))}"]
             if column.key and column.required and column.kind is not Kind.TIMESTAMP and _small(table):
                 lines.append("        data_tests: [not_null]")
-        for name, text in _TRACE.items():
+        for name, text in _trace(table).items():
             lines += [f"      - name: {name}", f"        description: {_quoted(text)}"]
         if _small(table):
             key = ", ".join(table.key)

@@ -74,3 +74,20 @@ def test_segments_have_names_in_words_and_a_stable_number() -> None:
     assert max(found.stability.values()) > 0.95
     again = segment_customers(np.r_[recency, np.nan], np.r_[frequency, 0], np.r_[spend, 0])
     assert (again.segment == found.segment).all()
+
+
+def test_the_number_of_segments_follows_the_customers() -> None:
+    rng = np.random.default_rng(4)
+    centres = [(2.0, 30.0, 900.0), (15.0, 8.0, 120.0), (70.0, 1.5, 8.0)]
+    blobs = [np.exp(rng.normal(np.log(c), 0.08, (120, 3))) for c in centres]
+    x = np.concatenate(blobs)
+    found = segment_customers(*x.T)
+    assert len(set(found.segment)) == 3 == len(found.names)
+    assert found.stability[3] > 0.95
+    # Another half of the same customers gives the same segments.
+    assert set(segment_customers(*x[::2].T).names) == set(found.names)
+
+
+def test_a_short_history_is_judged_on_other_customers() -> None:
+    found = value.predict(visits_of(lines(n=800, days=60)), 60, SMALL)
+    assert "activity loss lightgbm" in found.judgement

@@ -114,3 +114,22 @@ def test_flows_balance_keep_limits_and_beat_the_nearest_source(seed: int) -> Non
     for w in houses:  # what comes in goes out
         into, out = (single.flows.filter(pl.col(c) == w)["quantity"].sum() for c in ("to_id", "from_id"))
         assert into >= out - 1e-4
+
+
+def test_what_a_plant_makes_limits_what_it_ships_for_us_and_for_the_planner() -> None:
+    problem = flow(
+        [("plant", 60.0, None, 0.0, None), ("near", 0.0, None, 1.0, None)],
+        [("plant", "near", 1.0, None), ("near", "a", 1.0, None), ("near", "b", 2.0, None)],
+        {"a": 50.0, "b": 50.0},
+        shortage=20.0,
+    )
+    result = solve(problem, single_source=False)
+    assert result.flows.filter(pl.col("from_id") == "plant")["quantity"].sum() == pytest.approx(60.0)
+    assert result.shortage["quantity"].sum() == pytest.approx(40.0)
+    worth = result.worth.filter(pl.col("limit") == "stock").sort("worth_per_unit")
+    assert worth["method"].unique().to_list() == ["dual"] and worth["worth_per_unit"][-1] > 0
+    lanes = problem.lanes.sort("from_id", "to_id")
+    near = lanes.filter(pl.col("to_id").is_in(["a", "b"])).with_columns(pl.lit(1.0).alias("km"))
+    planned, short = nearest(problem, near)
+    assert planned.sum() == pytest.approx(120.0) and short.tolist() == pytest.approx([20.0, 20.0])
+    assert price(problem, lanes, planned, short) >= result.objective - 1e-6

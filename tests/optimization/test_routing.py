@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from npq_assets.optimization.replanning import Told, replan
 from npq_assets.optimization.route_rules import in_time, nearest_neighbour, savings, sweep
 from npq_assets.optimization.routing import (
     Params,
@@ -16,7 +17,6 @@ from npq_assets.optimization.routing import (
     RoutingProblem,
     evaluate,
     lower_bound,
-    replan,
     routes_of,
     savings_routes,
     schedule,
@@ -25,6 +25,7 @@ from npq_assets.optimization.routing import (
     total_cost,
     total_cost_of,
     violations,
+    worth_of_vehicles,
 )
 
 QUICK = Params(seconds=3.0, iterations=400, explain=2)
@@ -332,3 +333,60 @@ def test_a_closed_road_breaks_only_the_routes_that_used_it() -> None:
     found = replan(problem, before, change_price=20.0, params=CALM)
     assert violations(problem, found.routes) == []
     assert found.routes.get(vehicle) != before[vehicle]
+
+
+def test_times_told_are_kept_where_that_is_cheaper_than_a_change() -> None:
+    # Two stops on a line; a new one in between can go before or after the one that was promised an early hour.
+    problem = day(
+        [{"place": 1}, {"place": 2}, {"place": 3}],
+        [{"cost_per_minute": 0.1}],
+        [(0.0, 0.0), (10.0, 0.0), (40.0, 0.0), (25.0, 12.0)],
+    )
+    before: Routes = {0: [0, 1]}
+    begins = dict(zip(before[0], timetable(problem, 0, before[0])[2], strict=True))
+    costs = {}
+    for price in (0.0, 500.0):
+        told = Told(begins, dict.fromkeys(begins, price), tolerance=5.0)
+        found = replan(problem, before, told=told, params=CALM)
+        assert sorted(found.routes[0]) == [0, 1, 2]
+        costs[price] = found.curve["cost"][found.chosen]
+        if price:
+            assert found.curve["times_changed"][found.chosen] == 0
+            at = dict(zip(found.routes[0], timetable(found.problem, 0, found.routes[0])[2], strict=True))
+            assert all(abs(at[s] - begin) <= 5.1 for s, begin in begins.items())
+    assert costs[0.0] <= costs[500.0] + 1e-6
+
+
+def test_the_free_way_shows_what_calm_costs() -> None:
+    problem, before = standing(3)
+    found = replan(problem, before, change_price=500.0, params=CALM, free=True)
+    last = found.curve.row(-1, named=True)
+    assert last["free"] and not found.curve["free"][found.chosen]
+    assert last["cost"] <= found.curve["cost"][found.chosen] + 1e-6
+
+
+def test_late_at_its_price_where_a_second_vehicle_would_be_dearer() -> None:
+    # Both windows close when only one stop can have been reached; a second vehicle costs 100, an hour's lateness less.
+    problem = day(
+        [{"place": 1, "due": 35.0, "late_cost": 0.2}, {"place": 2, "due": 35.0, "late_cost": 0.2}],
+        [{"fixed_cost": 100.0}, {"fixed_cost": 100.0}],
+        [(0.0, 0.0), (30.0, 0.0), (-30.0, 0.0)],
+    )
+    kept = solve(problem, Params(seconds=2.0, iterations=300, windows=("kept",)))
+    priced = solve(problem, Params(seconds=2.0, iterations=300))
+    assert kept.plan["late_minutes"].sum() == 0 and kept.objective == pytest.approx(320.0)
+    # 30 + 60 + 30 km, 55 minutes late at 0.2, one vehicle; to force it in makes the other one as late.
+    assert priced.objective == pytest.approx(100 + 120 + 0.2 * 55)
+    assert priced.relaxation is not None and priced.relaxation["amount"][0] == pytest.approx(0.2 * 55)
+
+
+def test_a_vehicle_is_worth_what_it_saves() -> None:
+    # Two stops on opposite sides, each as much as a vehicle holds; with one vehicle one stop (50) is dropped.
+    stops: list[dict[str, object]] = [{"place": k, "quantity": 10.0, "drop_cost": 50.0} for k in (1, 2)]
+    where = [(0.0, 0.0), (10.0, 0.0), (-10.0, 0.0)]
+    for count, more, fewer, method in ((1, 30.0, 30.0, "re-solve"), (2, 0.0, 30.0, "re-solve"), (3, 0.0, 0.0, "idle")):
+        problem = day(stops, [{}] * count, where)
+        routes = routes_of(problem, solve(problem, QUICK).plan)
+        worth = worth_of_vehicles(problem, routes, QUICK)
+        assert worth["worth_per_unit"].to_list() == pytest.approx([more, fewer])
+        assert worth["method"].to_list() == [method] * 2 and worth["used"].to_list() == [min(count, 2)] * 2

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from npq_assets.optimization.staffing import StaffingProblem, careful_rule, price, solve
+from npq_assets.optimization.staffing import StaffingProblem, careful_rule, first_response, price, solve
 
 
 def problem(waiting_cost: float = 2.0) -> StaffingProblem:
@@ -37,3 +37,23 @@ def test_no_requests_need_nobody() -> None:
     quiet = problem()
     quiet = StaffingProblem(np.zeros((3, 8)), quiet.covers, quiet.shift_cost, 4.0, 1.0)
     assert solve(quiet).plan["agents"].sum() == 0
+
+
+def test_first_responses_of_a_worked_queue() -> None:
+    """Three wait at midnight; one person answers two an hour from four o'clock on."""
+    covers = np.zeros((1, 8), bool)
+    covers[0, 4:] = True
+    arrivals = np.array([[2.0, 0, 0, 0, 2, 0, 0, 0]])
+    queue = StaffingProblem(arrivals, covers, np.array([20.0]), 2.0, 1.0, waiting=3)
+    found = first_response(queue, np.array([1]))
+    assert found.waiting.tolist() == [4.5, 5.0, 6.0]
+    # The fourth and fifth came at half past midnight and are answered about six; the next two wait for these.
+    assert found.hours[0, [0, 4]].tolist() == [5.5, 2.5]
+    nobody = first_response(queue, np.array([0]))
+    assert np.isinf(nobody.hours[0, 0]) and np.isinf(nobody.waiting).all()
+
+
+def test_more_people_never_answer_later() -> None:
+    small = problem()
+    few, many = (first_response(small, np.array([n, n])).hours for n in (1, 2))
+    assert (many <= few).all()

@@ -7,9 +7,10 @@ from scipy import sparse
 
 from npq_assets.errors import NpqError
 from npq_assets.recommendation.candidates import candidates
-from npq_assets.recommendation.evaluation import ranking_scores, top_lists
+from npq_assets.recommendation.evaluation import group_ndcg, ranking_scores, top_lists
 from npq_assets.recommendation.factors import ease, implicit_factors, item_neighbours
 from npq_assets.recommendation.features import Settings, feature_names, know
+from npq_assets.recommendation.lists import rank_products
 from npq_assets.recommendation.purchases import Purchases, purchases_of
 from npq_assets.recommendation.ranking import Training, examples, rank, train
 
@@ -122,3 +123,31 @@ def test_the_learned_ranking_beats_popularity_and_is_repeatable() -> None:
 def test_missing_columns_are_named() -> None:
     with pytest.raises(NpqError, match="column day"):
         purchases_of(pl.DataFrame({"user": [1], "item": [1]}))
+
+
+def test_ndcg_of_groups_is_that_of_their_lists() -> None:
+    label = np.array([0.0, 1, 0, 1, 0, 0])
+    score = np.array([3.0, 2, 1, 1, 2, 2])
+    found = group_ndcg(score, label, np.array([3, 3]), k=2)
+    assert found.tolist() == pytest.approx([1 / np.log2(3), 0.0])
+    assert group_ndcg(-score, label, np.array([3, 3]), k=2)[1] == 1.0
+
+
+def test_lists_for_everybody_do_not_look_ahead_and_name_their_method() -> None:
+    purchases = invented(users=200)
+    full = rank_products(purchases, 100, horizon=20)
+    cut = rank_products(purchases.before(100), 100, horizon=20)
+    assert full.lists.equals(cut.lists) and full.facts == cut.facts
+    known = purchases.before(100).pairs()
+    key = full.lists["user"].cast(pl.Int64) * 60 + full.lists["item"]
+    assert (np.isin(key, known) == (full.lists["kind"] == "again").to_numpy()).all()
+    judged = full.facts["ranking of new"]["nDCG@10 among candidates"]
+    assert set(judged) == {"popularity", "item-kNN", "implicit ALS", "LambdaRank"}
+    # Taste is all there is here: popularity must not be what wins.
+    assert full.facts["ranking of new"]["method"] != "popularity"
+
+
+def test_too_few_purchases_are_ranked_by_habit() -> None:
+    found = rank_products(invented(users=12, days=40), 40, horizon=20)
+    assert found.facts["ranking of again"]["method"] == "repeat purchase"
+    assert set(found.lists["kind"].cast(pl.String)) == {"again", "new"}

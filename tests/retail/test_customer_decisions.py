@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from npq_assets.retail.customer_book import CustomerBook
 from npq_assets.retail.customer_checks import judge_customers
-from npq_assets.retail.customer_inputs import KEY, CustomerInputs
+from npq_assets.retail.customer_inputs import KEY, CustomerInputs, without_consent
 from npq_assets.retail.messaging import late_deliveries, message_id, todays_messages
-from npq_assets.retail.offering import plan_offers
-from npq_assets.retail.recommending import LEAST_ON_HAND, PER_FAMILY, recommend
+from npq_assets.retail.offering import demand_effect, plan_offers
+from npq_assets.retail.recommending import LEAST_ON_HAND, PER_FAMILY, kept_without, measure_effect, recommend
 from npq_assets.retail.serving import Facts, rank_requests
 from npq_assets.settings import Settings
 
@@ -198,3 +199,52 @@ def test_late_is_what_was_promised_yesterday_and_had_not_come() -> None:
     )  # fmt: skip
     found = dict(late_deliveries(frame, DAY).select("delivery_id", "late_minutes").iter_rows())
     assert found == {"late": 60.0, "open": 60.0, "later": 60.0}
+
+
+def test_who_unsubscribed_is_not_written_to_from_the_next_day() -> None:
+    replies = pl.DataFrame(
+        {"message_id": ["m", "n", "o"], KEY: ["ann", "bob", "bob"], "kind": ["unsubscribed", "clicked", "bounced"],
+         "replied_at": [datetime(2025, 3, 4, 23, tzinfo=UTC), datetime(2025, 3, 4, tzinfo=UTC), datetime(2025, 3, 5, tzinfo=UTC)]}
+    )  # fmt: skip
+    today = without_consent(inputs().customers, replies, DAY)
+    assert dict(today.select(KEY, "marketing_consent").iter_rows()) == {"ann": False, "bob": True, "cem": False}
+    assert not without_consent(inputs().customers, replies, DAY + timedelta(days=1))["marketing_consent"].any()
+
+
+def shown_and_kept(more: float) -> tuple[CustomerInputs, pl.DataFrame]:
+    """200 customers to whom TEA was, or would have been, recommended two weeks ago; those shown buy `more` of it."""
+    rng = np.random.default_rng(1)
+    people = [f"p{k:03d}" for k in range(200)]
+    monday = MONDAY - timedelta(days=14)
+    control = [k % 4 == 0 for k in range(200)]
+    units = [float(rng.poisson(1.0 + (0.0 if kept else more))) for kept in control]
+    lines = pl.DataFrame({KEY: people, "product_id": "TEA", "bought_on": monday + timedelta(days=3), "quantity": units})
+    outside = lines.with_columns(pl.lit(monday + timedelta(days=8)).alias("bought_on"), pl.lit(99.0).alias("quantity"))
+    earlier = pl.DataFrame({KEY: people, "product_id": "TEA", "control": control, "as_of": monday})
+    return inputs(purchases=pl.concat([lines, outside])), earlier
+
+
+def test_recommendations_enter_demand_only_as_far_as_controls_show() -> None:
+    found = measure_effect(*shown_and_kept(1.0))
+    assert found.known and found.counted == pytest.approx(1.0, abs=0.4)
+    nothing = measure_effect(*shown_and_kept(0.0))
+    assert nothing.known and nothing.counted == 0.0
+    given, earlier = shown_and_kept(1.0)
+    assert not measure_effect(given, earlier.filter(~pl.col("control"))).known
+    assert not measure_effect(given, earlier.clear()).known
+
+
+def test_controls_of_recommendations_are_drawn_once_a_round_and_see_none() -> None:
+    keys = [f"k{n}" for n in range(2000)]
+    kept = kept_without(inputs(), keys)
+    assert 0.03 < len(kept) / len(keys) < 0.07
+    assert kept == kept_without(inputs(), keys)
+    assert kept_without(inputs(settings=Settings(control_share=0.0)), keys) == []
+    assert recommend(inputs(settings=Settings(control_share=1.0)), book())["control"].all()
+
+
+def test_units_of_the_weeks_offers_count_on_every_day_that_is_left() -> None:
+    sent = offered("ann").with_columns(pl.lit(14.0).alias("extra_units"), pl.lit(MONDAY).alias("as_of"))
+    found = demand_effect(inputs(), book(), sent)
+    assert found.rows() == [("S1", "TEA", 2.0, 5)]
+    assert demand_effect(inputs(), book(), sent.with_columns(pl.lit(0.0).alias("extra_units"))).is_empty()

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from npq_assets.errors import RunError
-from npq_assets.retail.mail import FileCarrier, SmtpCarrier, carrier_of, send
+from npq_assets.retail.mail import FileCarrier, SmtpCarrier, addressees, carrier_of, send
 from npq_assets.settings import Home, Settings
 
 MESSAGES = pl.DataFrame(
@@ -103,3 +103,14 @@ def test_the_default_is_a_dry_run(tmp_path: Path) -> None:
     assert carrier_of(Home(tmp_path)) is None
     assert isinstance(carrier_of(Home(tmp_path, Settings(publish=True))), FileCarrier)
     assert carrier_of(Home(tmp_path, Settings(publish=True, smtp="mail:25"))) == SmtpCarrier("mail", 25)
+
+
+def test_an_unsubscription_counts_at_the_moment_of_sending(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for name, frame in (
+        ("customers", PEOPLE),
+        ("message_replies", pl.DataFrame({"customer_id": ["C3", "C1"], "kind": ["unsubscribed", "opened"]})),
+    ):
+        home.raw_table("retail", name).parent.mkdir(parents=True, exist_ok=True)
+        frame.write_parquet(home.raw_table("retail", name))
+    assert send(home, MESSAGES, FileCarrier(tmp_path / "out"), addressees(home)) == ["m1"]

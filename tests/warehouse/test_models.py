@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from npq_assets.contracts import LANDING
+from npq_assets.ingestion.days import DayPlaces
 from npq_assets.settings import Home
 from npq_assets.storage import write_parquet
 from npq_assets.warehouse import dbt
@@ -21,6 +22,10 @@ def raw(home: Home, **tables: list[dict[str, object]]) -> None:
         rows = tables.get(name.replace(".", "__"), [])
         schema = {**table.schema, "source_file": pl.String(), "source_line": pl.Int64()}
         frame = pl.DataFrame(rows, schema=schema) if rows else pl.DataFrame(schema=schema)
+        if table.by_day:
+            places = DayPlaces(table, home.raw, home.quarantine)
+            places.hand_over(D(2024, 4, 1), frame)
+            continue
         write_parquet(frame, home.raw_table(table.domain, table.name))
 
 

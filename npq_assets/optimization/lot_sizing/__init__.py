@@ -5,7 +5,13 @@ facility-location form) or `decomposition` (column generation by item); `explain
 has the careful planner's rule; `general_form` states the model in CVXPY.
 """
 
-from npq_assets.optimization.lot_sizing.explain import explain_late, force_in, worth_by_resolving, worth_of_capacity
+from npq_assets.optimization.lot_sizing.explain import (
+    explain_late,
+    force_in,
+    force_near,
+    worth_by_resolving,
+    worth_of_capacity,
+)
 from npq_assets.optimization.lot_sizing.problem import (
     Cost,
     Flow,
@@ -31,6 +37,7 @@ __all__ = [
     "explain_late",
     "flow",
     "force_in",
+    "force_near",
     "price",
     "solve",
     "violations",

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from npq_assets.errors import NpqError
-from npq_assets.optimization.linear import Array, solve_linear
-from npq_assets.optimization.lot_sizing import pure, tight
+from npq_assets.optimization.linear import Array, solve_integer, solve_linear
+from npq_assets.optimization.lot_sizing import improve, pure, tight
 from npq_assets.optimization.lot_sizing.problem import (
     WORTH,
     LotSizingProblem,
@@ -20,8 +20,11 @@ from npq_assets.optimization.lot_sizing.problem import (
     Production,
     flow,
     named,
+    result_of,
+    violations,
 )
 from npq_assets.optimization.lot_sizing.solving import solve, worth_frame
+from npq_assets.optimization.result import RELAXATION
 
 LATE = {
     "order_id": pl.String, "item": pl.String, "quantity": pl.Float64, "due": pl.String, "delivered": pl.String,
@@ -173,6 +176,55 @@ def force_in(
     limits = problem.max_backlog.copy()
     limits[i, t] = 0.0
     return solve(replace(problem, max_backlog=limits), params, start=result.production)
+
+
+def force_near(
+    problem: LotSizingProblem, plan: Production, i: int, t: int, *, seconds: float = 30.0
+) -> LotSizingResult:
+    """The cheapest plan found near a given one in which nothing of item i that is due by period t is owed at its end.
+
+    Free are the item's own lots, all lots of the items that share its machines up to period t and the one behind it, and a
+    period's shift of every other lot of these; so it takes a second where `force_in` searches as long as for a whole plan.
+
+    Returns:
+        `bound` is that of the forced problem's relaxation. `status` is `relaxed` where no such plan keeps all limits;
+        `conflict` is not empty only if no plan at all does.
+    """
+    limits = problem.max_backlog.copy()
+    limits[i, t] = 0.0
+    forced = replace(problem, max_backlog=limits)
+    is_pure = pure.is_pure(forced)
+    form: Any = pure.build_pure(forced, elastic=True) if is_pure else tight.build(forced, elastic=True)
+    constant = form.constant if isinstance(form, pure.PureForm) else 0.0
+    relaxed = solve_linear(form.model, seconds=seconds)
+    lacking = [form.extra[form.extra >= 0]] + ([] if is_pure else [form.unmet[form.unmet >= 0]])
+    short = relaxed.x is not None and float(relaxed.x[np.concatenate(lacking)].sum()) > SMALL
+    machines = forced.eligible[i]
+    setup = plan.setup | (plan.quantity > SMALL)
+    beside = forced.eligible & machines[None, :]
+    free = np.zeros(forced.shape, bool)
+    free[:, :, : t + 2] = beside[:, :, None]
+    free |= improve.shifted(setup) & beside[:, :, None]
+    free[i] |= forced.eligible[i][:, None]
+    best = improve.Best(plan)
+    best.offer(forced, plan)
+    low, high = form.model.low.copy(), form.model.high.copy()
+    fixed = (form.y >= 0) & ~free
+    value = np.maximum(low[form.y[fixed]], setup[fixed])
+    form.model.low[form.y[fixed]], form.model.high[form.y[fixed]] = value, value
+    solution = solve_integer(
+        form.model, seconds=seconds, gap=5e-3, nodes=1, start=improve.start_of(forced, form, setup), options=improve.SHORT
+    )  # fmt: skip
+    form.model.low[:], form.model.high[:] = low, high
+    if solution.x is not None:
+        best.offer(forced, form.production(solution.x, forced))
+    broken = violations(forced, best.production)
+    more: dict[str, Any] = {}
+    if broken:
+        more["relaxation"] = pl.DataFrame(broken, schema=RELAXATION, orient="row").sort("amount", "constraint")
+        more["conflict"] = tuple(name for name, _, _ in broken) if short else ()
+    bound = relaxed.bound + constant if relaxed.x is not None else 0.0
+    return result_of(forced, best.production, bound, gap=5e-3, solver="near the plan, HiGHS", seconds=0.0, **more)
 
 
 def worth_of_capacity(problem: LotSizingProblem, plan: Production, seconds: float = 30.0) -> pl.DataFrame:

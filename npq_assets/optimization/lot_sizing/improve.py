@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from npq_assets.optimization.lot_sizing.problem import LotSizingProblem, Product
 from npq_assets.optimization.lot_sizing.pure import PureForm, build_pure, net_demand
 from npq_assets.optimization.lot_sizing.tight import Form, elastic_price
 
+# Of HiGHS' searches at the root node, measured on daily plans of 100 to 600 setups: RENS finds nearly all that the three find
+# together, in half the time.
+SHORT = {"mip_heuristic_run_rins": False, "mip_heuristic_run_root_reduced_cost": False}
 Setups = NDArray[np.bool_]
 Clock = Callable[[], float]  # seconds left
 
@@ -90,7 +94,7 @@ def window_neighbourhoods(problem: LotSizingProblem, seed: int, *, binaries: int
 def fix_and_optimize(
     problem: LotSizingProblem, form: Form | PureForm, best: Best, left: Clock, *, passes: int, nodes: int | None,
     found: Callable[[Production], None], seed: int = 0, until_feasible: bool = False, target: float = -INF,
-    gap: float = 1e-4,
+    gap: float = 1e-4, binaries: int = 90, options: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Improves `best` until the passes, the time or all neighbourhoods are spent.
 
@@ -106,11 +110,13 @@ def fix_and_optimize(
         until_feasible: Stop at the first plan that keeps all limits.
         target: Stop at this value.
         gap: Relative gap at which each program stops.
+        binaries: Setups that are free in a neighbourhood, about.
+        options: Of HiGHS.
     """
     known = form.y >= 0
     low, high = form.model.low.copy(), form.model.high.copy()
     idle = 0
-    neighbourhoods = window_neighbourhoods(problem, seed)
+    neighbourhoods = window_neighbourhoods(problem, seed, binaries=binaries)
     for _ in range(passes):
         if left() <= 0.5 or idle > 12 + 2 * len(problem.periods) or (not best.broken and best.value <= target):
             break
@@ -121,7 +127,7 @@ def fix_and_optimize(
         form.model.high[form.y[fixed]] = np.maximum(low[form.y[fixed]], setup[fixed])
         start = start_of(problem, form, setup)
         limit = left() if nodes is not None else min(left(), 4.0)
-        solution = solve_integer(form.model, seconds=limit, gap=gap, nodes=nodes or 300, start=start)
+        solution = solve_integer(form.model, seconds=limit, gap=gap, nodes=nodes or 300, start=start, options=options)
         form.model.low[:], form.model.high[:] = low, high
         if solution.x is not None and best.offer(problem, form.production(solution.x, problem)):
             idle = 0

@@ -36,6 +36,11 @@ from npq_assets.optimization.lot_sizing.problem import (
 from npq_assets.optimization.lot_sizing.rules import economic_lots
 from npq_assets.optimization.result import RELAXATION
 
+# Neighbourhoods tried after the root node where the limit is work (each takes longer in the split form), and how many setups
+# are free in each.
+POLISH_PASSES = 11
+SPLIT_PASSES = 4
+POLISH_SETUPS = 120
 MANY_SETUPS = 1_200  # setups from which branch and bound on the whole plan stops paying
 
 
@@ -107,6 +112,8 @@ def search(
         method = "tight"
     if method == "decomposition":
         run.decompose()
+    elif params.nodes is not None:
+        run.by_work(is_pure)
     else:
         run.tight(is_pure)
     run.finish(is_pure)
@@ -166,14 +173,53 @@ class _Search:
             p, mixture, self.best, self.left, passes=passes, nodes=params.nodes, found=self.found, target=self.target
         )
 
+    def by_work(self, is_pure: bool) -> None:
+        """The daily plan: the root node from a plan that is there, then some neighbourhoods; limited by nodes, not by time."""
+        p, params = self.problem, self.params
+        self._report(solver="facility location, HiGHS" if is_pure else "split form, HiGHS")
+        window = self._window(is_pure)
+        elastic = pure.build_pure(p, elastic=True) if is_pure else tight.build(p, elastic=True, window=window)
+        constant = elastic.constant if isinstance(elastic, pure.PureForm) else 0.0
+        relaxed = solve_linear(elastic.model, seconds=self.left())
+        if relaxed.x is not None:
+            self.raise_bound(relaxed.bound + constant)
+            if self.best.broken:
+                self.offer(improve.round_up(p, elastic, relaxed.x))
+        if self.close():
+            return
+        form: pure.PureForm | tight.Form = elastic
+        if not self.best.broken:
+            form = pure.build_pure(p) if is_pure else tight.build(p, window=window)
+        solution = solve_integer(
+            form.model, seconds=self.left() - 0.5, gap=params.gap, nodes=params.nodes,
+            start=improve.start_of(p, form, self.best.production.setup), options=improve.SHORT,
+            on_plan=lambda x, value, bound: self.offer(form.production(x, p)),
+            on_bound=lambda bound: self.raise_bound(bound + constant),
+        )  # fmt: skip
+        if solution.status != "infeasible":
+            self.raise_bound(solution.bound + constant)
+        if solution.x is not None:
+            self.offer(form.production(solution.x, p))
+        if self.close():
+            return
+        improve.fix_and_optimize(
+            p, form, self.best, self.left, passes=POLISH_PASSES if is_pure else SPLIT_PASSES, nodes=params.nodes, found=self.found,
+            until_feasible=self.best.broken, target=self.target, gap=0.25 * params.gap, binaries=POLISH_SETUPS,
+            options=improve.SHORT,
+        )  # fmt: skip
+
+    def _window(self, is_pure: bool) -> int | None:
+        """Periods between making and serving that get a variable of their own; None for all."""
+        setups = int(self.problem.eligible.sum()) * len(self.problem.periods)
+        if not is_pure and setups * len(self.problem.periods) > 40_000:
+            return max(3, 40_000 // setups)
+        return None
+
     def tight(self, is_pure: bool) -> None:
         p, params = self.problem, self.params
         total = max(0.1, self.left())
         self._report(solver="facility location, HiGHS" if is_pure else "split form, HiGHS")
-        window = None
-        setups = int(p.eligible.sum()) * len(p.periods)
-        if not is_pure and setups * len(p.periods) > 40_000:
-            window = max(3, 40_000 // setups)
+        window = self._window(is_pure)
         elastic = pure.build_pure(p, elastic=True) if is_pure else tight.build(p, elastic=True, window=window)
         constant = elastic.constant if isinstance(elastic, pure.PureForm) else 0.0
         relaxed = solve_linear(elastic.model, seconds=0.5 * total)

@@ -1,18 +1,20 @@
-with readings as (
-    select * from {{ ref('stg_manufacturing__telemetry') }}
+with hours as (
+    select
+        *,
+        {{ mean_of_period('measured_on, machine_id, sensor') }} as mean
+    from {{ ref('sensor_hour') }}
 ),
 
 final as (
     select
-        {{ day_of('measured_at') }} as measured_on,
+        measured_on,
         machine_id,
         sensor,
-        count(*) as readings,
-        avg(value) as value,
-        min(value) as lowest,
-        max(value) as highest
-    from readings
-    group by {{ day_of('measured_at') }}, machine_id, sensor
+        {{ pooled_readings() }},
+        24 * 60 - sum(60 - gap_minutes) as gap_minutes,
+        min(delay_minutes) as delay_minutes
+    from hours
+    group by measured_on, machine_id, sensor
 )
 
 select * from final

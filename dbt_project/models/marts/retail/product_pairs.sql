@@ -29,7 +29,7 @@ pairs as (
     having count(*) >= 5
 ),
 
-final as (
+measured as (
     select
         pairs.product_id,
         pairs.with_product_id,
@@ -43,6 +43,33 @@ final as (
     inner join products as one on pairs.product_id = one.product_id
     inner join products as other on pairs.with_product_id = other.product_id
     cross join totals
+),
+
+-- Variance of the logarithm of lift: 1/both - 1/one - 1/other + 1/all, by the delta method on multinomial counts.
+errors as (
+    select
+        measured.*,
+        sqrt(greatest(
+            1.0 / measured.baskets_both - 1.0 / measured.baskets_product - 1.0 / measured.baskets_with + 1.0 / totals.baskets,
+            0.0
+        )) as log_error
+    from measured
+    cross join totals
+),
+
+final as (
+    select
+        product_id,
+        with_product_id,
+        baskets_both,
+        baskets_product,
+        baskets_with,
+        support,
+        confidence,
+        lift,
+        lift * exp(-1.96 * log_error) as lift_low,
+        lift * exp(1.96 * log_error) as lift_high
+    from errors
 )
 
 select * from final

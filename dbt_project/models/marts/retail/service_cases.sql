@@ -36,6 +36,7 @@ final as (
         requests.product_id,
         requests.closed_at,
         {{ minutes_between('requests.opened_at', 'requests.closed_at') }} / 60 as hours_to_close,
+        {{ minutes_between('requests.opened_at', 'requests.first_response_at') }} / 60 as hours_to_first_response,
         requests.source_file,
         requests.source_line,
         basket_lines.basket_rows

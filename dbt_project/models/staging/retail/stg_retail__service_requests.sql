@@ -15,6 +15,7 @@ final as (
         cast(basket_id as varchar) as basket_id,
         cast(closed_at as timestamp with time zone) as closed_at,
         cast(product_id as varchar) as product_id,
+        cast(first_response_at as timestamp with time zone) as first_response_at,
         source_file,
         source_line
     from source

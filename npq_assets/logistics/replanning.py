@@ -1,0 +1,498 @@
+"""A day's routes planned anew while they are driven: orders come in, a vehicle breaks down, a road closes.
+
+What is on the road stays; everybody else's change has its price (`npq_assets.optimization.replanning`). Nothing is written unless
+`write` is called. How a day is planned at first does not belong here (see `plan`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from npq_assets.contracts import DECISIONS
+from npq_assets.errors import NpqError, RunError
+from npq_assets.evaluation.ledger import decision_id
+from npq_assets.logistics.checks import judge_plan
+from npq_assets.logistics.inputs import LogisticsInputs, opening, read_inputs
+from npq_assets.logistics.output import load_plan, plan_folder, save_plan
+from npq_assets.logistics.plan import (
+    RoutePlan,
+    alerts_of,
+    decisions_of,
+    expected,
+    least_factor,
+    moment,
+    risks_of,
+    tours_of,
+)
+from npq_assets.logistics.showing import route_map, write_dispatch
+from npq_assets.logistics.traffic import learn
+from npq_assets.optimization.replanning import Told, replan
+from npq_assets.optimization.routing import (
+    Params,
+    Routes,
+    RoutingProblem,
+    clock_text,
+    explanations,
+    insert_left,
+    lower_bound,
+    routes_of,
+    timetable,
+    with_minutes,
+)
+from npq_assets.publishing import publisher_of, write_decisions
+from npq_assets.settings import Home
+from npq_assets.storage import fingerprint, write_csv_for_people, write_json, write_parquet
+
+LOADED_MINUTES = 15.0
+"""A vehicle that leaves within this time has been loaded, and keeps its route."""
+CHANGES: dict[str, Any] = {
+    "delivery_id": pl.String,
+    "change": pl.String,
+    "vehicle_before": pl.String,
+    "vehicle_id": pl.String,
+    "begins_before": pl.Datetime("us", "UTC"),
+    "begins_at": pl.Datetime("us", "UTC"),
+    "price": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class Happened:
+    """What has happened since the plan was made.
+
+    Attributes:
+        now: Minutes after the day's opening.
+        vehicles_down: Vehicles that drive no further; what they have not delivered is delivered by others, from the depot.
+        closed: Road segments (from_node, to_node) that are closed.
+    """
+
+    now: float = 0.0
+    vehicles_down: tuple[str, ...] = ()
+    closed: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a change costs (money).
+
+    Attributes:
+        vehicle: For each delivery that gets another vehicle.
+        time: For each whose service begins at another time than told, where the delivery has no `rebook_cost`.
+        tolerance: Minutes earlier or later that are not another time.
+        most_routes: Routes that may change at most, where that can be kept; None: no limit.
+    """
+
+    vehicle: float = 5.0
+    time: float = 5.0
+    tolerance: float = 30.0
+    most_routes: int | None = None
+
+
+@dataclass(frozen=True)
+class DayReplanned:
+    """The day as it is to be driven now.
+
+    Attributes:
+        plan: The whole day: what was driven, what is on the road, what is planned anew.
+        changes: A row a delivery that changes: delivery_id, change (`new`, `vehicle`, `time`, `vehicle and time`, `dropped`,
+            `taken in again`), vehicle_before, vehicle_id, begins_before, begins_at, price.
+        curve: Cost against change; see `optimization.replanning.Replan`.
+        chosen: Row of the curve.
+        cost: Expected cost of the day's routes, lateness and dropped deliveries included, before warnings are acted on.
+        cost_by_hand: The same if a dispatcher puts every loose delivery where it adds least.
+        locked: Vehicles on the road.
+        inputs: What was known.
+        inputs_hash: Of the plan that stands.
+    """
+
+    plan: RoutePlan
+    changes: pl.DataFrame
+    curve: pl.DataFrame
+    chosen: int
+    cost: float
+    cost_by_hand: float
+    locked: tuple[str, ...]
+    inputs: LogisticsInputs = field(repr=False)
+    inputs_hash: str = ""
+
+    def as_text(self) -> str:
+        """The answer as lines for people."""
+        lines = [
+            f"{'':2}{'open':>6}{'changed':>9}{'moved':>7}{'times':>7}{'dropped':>9}{'cost':>12}{'with change':>13}"
+        ]
+        for k, row in enumerate(self.curve.to_dicts()):
+            name = "all" if row["free"] else str(row["routes_open"])
+            lines.append(
+                f"{'>' if k == self.chosen else '':2}{name:>6}{row['routes_changed']:>9}{row['stops_moved']:>7}"
+                f"{row['times_changed']:>7}{row['stops_dropped']:>9}{row['cost']:>12,.2f}{row['price']:>13,.2f}"
+                + ("  (if change had no price)" if row["free"] else "")
+            )
+        lines.append(
+            f"on the road and left alone: {', '.join(self.locked) or 'nobody'}; the day's routes are expected to cost "
+            f"{self.cost:,.2f}, {self.cost_by_hand:,.2f} if every loose delivery is put where it adds least"
+        )
+        for row in self.changes.to_dicts():
+            was = f"{row['vehicle_before']} {row['begins_before']:%H:%M}" if row["vehicle_before"] else "nobody"
+            now = f"{row['vehicle_id']} {row['begins_at']:%H:%M}" if row["vehicle_id"] else "nobody"
+            lines.append(f"  {row['delivery_id']}: {row['change']}, {was} -> {now}")
+        lines += [f"  {text}" for text in self.plan.relaxation]
+        if self.changes.is_empty():
+            lines.append("  nobody's delivery changes")
+        return "\n".join(lines)
+
+
+def replan_day(home: Home, as_of: date, happened: Happened, prices: Prices | None = None) -> DayReplanned:
+    """Plans the rest of a day anew from the routes decided for it; nothing is written.
+
+    Args:
+        home: The home; what landed of the day (deliveries with `ordered_at` before now, trips, closures) is taken from its marts.
+        as_of: The day.
+        happened: What has happened.
+        prices: What changes cost.
+
+    Raises:
+        NpqError: There is no plan of the day, or a vehicle or road is unknown.
+    """
+    prices = prices or Prices()
+    found = load_plan(home, as_of)
+    if found is None:
+        raise NpqError(f"no routes stand for {as_of}; npq run --domain logistics --as-of {as_of} makes them")
+    stands, facts = found
+    now = opening(as_of) + timedelta(minutes=happened.now)
+    inputs = _with_agreed(read_inputs(home, as_of, now, happened.closed), stands["alerts"])
+    names = inputs.vehicles["vehicle_id"].to_list()
+    for name in happened.vehicles_down:
+        if name not in names and name not in set(stands["routes"]["vehicle_id"].to_list()):
+            raise NpqError(f"vehicle {name!r} is not in logistics.vehicles; give one of {', '.join(names[:5])} …")
+    whole = with_minutes(inputs.problem(), inputs.minutes * float(facts["factor"]))
+    standing = routes_of(whole, stands["routes"])
+    leaves = dict(stands["routes"].select("vehicle_id", "departs_at").unique("vehicle_id").iter_rows())
+    departs = {v: _minutes(leaves[names[v]], as_of) for v in standing}
+    down = {v for v, name in enumerate(names) if name in happened.vehicles_down}
+    done = _done(home, as_of, now, stands["routes"], whole)
+    locked = {
+        v: r
+        for v, r in standing.items()
+        if v not in down and happened.now > 0 and departs[v] <= happened.now + LOADED_MINUTES
+    }
+    driven = {v: [s for s in r if s in done] for v, r in standing.items() if v in down and departs[v] <= happened.now}
+    settled = {s for r in (*locked.values(), *driven.values()) for s in r}
+    stops = [s for s in range(whole.stops.height) if s not in settled]
+    cars = [v for v in range(len(names)) if v not in locked and v not in down]
+    part = _part(whole, stops, cars, happened.now)
+    stop_at, car_at = {s: k for k, s in enumerate(stops)}, {v: k for k, v in enumerate(cars)}
+    before = {car_at[v]: [stop_at[s] for s in r] for v, r in standing.items() if v in car_at}
+    begins = _begins(stands["routes"], inputs, as_of)
+    told = Told(
+        {stop_at[s]: at for s, at in begins.items() if s in stop_at},
+        {stop_at[s]: _price_of_time(inputs, s, prices) for s in begins if s in stop_at},
+        prices.tolerance,
+    )
+    # A delivery of a lost vehicle has a home too: where it goes to, it changes its vehicle, which no price can help.
+    params = Params(
+        seconds=inputs.settings.solver_seconds,
+        iterations=int(np.clip(40 * len(stops), 600, 6_000)),
+        seed=inputs.settings.seed,
+        explain=5,
+    )
+    answer = replan(
+        part, before, change_price=prices.vehicle, told=told, most_routes=prices.most_routes, params=params, free=True
+    )
+    words = explanations(answer.problem, answer.routes, params)
+    routes = locked | {v: r for v, r in driven.items() if r}
+    routes |= {cars[v]: [stops[s] for s in r] for v, r in answer.routes.items() if r}
+    settled_departs = {v: departs[v] for v in (*locked, *driven)} | {
+        cars[v]: at for v, at in answer.problem.departs.items()
+    }
+    ready = whole.stops["ready"].to_list()
+    for k, s in enumerate(stops):
+        ready[s] = float(answer.problem.stops["ready"][k])
+    columns = [pl.Series("ready", ready, dtype=pl.Float64)]
+    planned = replace(whole, stops=whole.stops.with_columns(columns), departs=settled_departs)
+    by_hand = locked | driven | _by_hand(part, before, stops, cars)
+    plan, changes, costs = _told_anew(
+        home, inputs, stands, facts, planned, routes, replace(whole, departs={v: departs[v] for v in (*locked, *driven)}),
+        by_hand, happened, prices, begins, words,
+    )  # fmt: skip
+    return DayReplanned(
+        plan,
+        changes,
+        answer.curve,
+        answer.chosen,
+        *costs,
+        tuple(names[v] for v in sorted(locked)),
+        inputs,
+        str(facts["inputs"]),
+    )
+
+
+def write(home: Home, day: date, answer: DayReplanned, *, dispatch: bool = False) -> list[Path]:
+    """Makes an answer the day's plan: decisions, ledger, map, what changed; and the drivers' lists if asked.
+
+    A run of the same day reads this plan as long as what was known when the day opened has not changed.
+
+    Returns:
+        What was written, the most telling first.
+
+    Raises:
+        RunError: The plan does not pass a blocking check.
+    """
+    from npq_assets.ledger import open_accounts
+
+    frames = {
+        name: getattr(answer.plan, name) for name in ("routes", "dropped", "risks", "alerts", "sourcing", "tours")
+    }
+    for verdict in judge_plan(frames, answer.plan.facts, answer.inputs):
+        if verdict.blocking and not verdict.passed:
+            raise RunError(
+                f"the re-planned routes fail the check {verdict.name}: {verdict.detail}; nothing was written"
+            )
+    depots = answer.inputs.deliveries.select("delivery_id", "depot_id")
+    picture = route_map(answer.plan.routes.join(depots, on="delivery_id"), answer.plan.dropped, answer.inputs.places)
+    save_plan(home, day, answer.plan, answer.inputs.places, picture, answer.inputs_hash)
+    places = []
+    for name in ("routes", "dropped_deliveries", "delivery_risks", "alerts"):
+        frame = frames[{"dropped_deliveries": "dropped", "delivery_risks": "risks"}.get(name, name)]
+        places.append(write_decisions(home, DECISIONS[f"logistics.{name}"], day, frame))
+    open_accounts(home, day)
+    publisher_of(home).publish(DECISIONS["logistics.routes"], day, frames["routes"])
+    place = home.decisions("logistics", "route_changes", day)
+    write_parquet(answer.changes, place)
+    write_csv_for_people(answer.changes, place.with_suffix(".csv"))
+    write_json(
+        {**answer.plan.facts["replanned"], "curve": answer.curve.to_dicts(), "chosen": answer.chosen},
+        plan_folder(home, day) / "replanned.json",
+    )
+    if dispatch:
+        places.insert(0, write_dispatch(home, day, answer.plan.routes, answer.inputs.deliveries, answer.plan.alerts))
+    return [*places, place.with_suffix(".csv")]
+
+
+# The parts ---------------------------------------------------------------------------------------------------------------
+
+
+def _minutes(at: datetime, day: date) -> float:
+    return (at - opening(day)).total_seconds() / 60.0
+
+
+def _with_agreed(inputs: LogisticsInputs, alerts: pl.DataFrame) -> LogisticsInputs:
+    """The inputs with windows that end when was agreed on."""
+    until = {
+        name: _minutes(at, inputs.as_of)
+        for name, at in alerts.drop_nulls("agreed_until").select("subject", "agreed_until").iter_rows()
+    }
+    due = [max(at, until.get(name, at)) for name, at in inputs.deliveries.select("delivery_id", "due").iter_rows()]
+    return replace(inputs, deliveries=inputs.deliveries.with_columns(pl.Series("due", due, dtype=pl.Float64)))
+
+
+def _done(home: Home, day: date, now: datetime, routes: pl.DataFrame, problem: RoutingProblem) -> set[int]:
+    """Stops that are made: by the trips that landed, else by the plan's times where none of the vehicle's trips have landed."""
+    legs = pl.read_parquet(home.mart("logistics", "legs"))
+    legs = legs.filter((pl.col("departed_at") >= opening(day)) & (pl.col("arrived_at") < now))
+    heard = set(legs["vehicle_id"].to_list())
+    made = set(legs["delivery_id"].to_list())
+    made |= set(
+        routes.filter((pl.col("arrives_at") < now) & ~pl.col("vehicle_id").is_in(list(heard)))["delivery_id"].to_list()
+    )
+    return {k for k, name in enumerate(problem.stops["delivery_id"].to_list()) if name in made}
+
+
+def _part(whole: RoutingProblem, stops: Sequence[int], cars: Sequence[int], now: float) -> RoutingProblem:
+    """What is still to be planned: vehicles at their depots, from now on."""
+    vehicles = whole.vehicles[list(cars)].with_columns(
+        pl.max_horizontal("shift_start", pl.lit(now)).alias("shift_start")
+    )
+    return RoutingProblem(whole.stops[list(stops)], vehicles, whole.km, whole.minutes)
+
+
+def _begins(routes: pl.DataFrame, inputs: LogisticsInputs, day: date) -> dict[int, float]:
+    """When each stop's service was told to begin."""
+    row = {name: k for k, name in enumerate(inputs.deliveries["delivery_id"].to_list())}
+    service = inputs.deliveries["service"].to_list()
+    return {
+        row[name]: _minutes(left, day) - float(service[row[name]])
+        for name, left in routes.select("delivery_id", "leaves_at").iter_rows()
+        if name in row
+    }
+
+
+def _price_of_time(inputs: LogisticsInputs, stop: int, prices: Prices) -> float:
+    own = inputs.deliveries["rebook_cost"][stop]
+    return prices.time if own is None else float(own)
+
+
+def _by_hand(part: RoutingProblem, before: Routes, stops: Sequence[int], cars: Sequence[int]) -> Routes:
+    """What a dispatcher does: routes stay, every loose delivery goes where it adds least."""
+    placed = {s for r in before.values() for s in r}
+    loose = [s for s in range(len(stops)) if s not in placed]
+    routes = insert_left(part, before, loose, list(range(len(cars))))
+    return {cars[v]: [stops[s] for s in r] for v, r in routes.items()}
+
+
+def _told_anew(
+    home: Home,
+    inputs: LogisticsInputs,
+    stands: dict[str, pl.DataFrame],
+    facts: dict[str, Any],
+    planned: RoutingProblem,
+    routes: Routes,
+    by_hand_problem: RoutingProblem,
+    by_hand: Routes,
+    happened: Happened,
+    prices: Prices,
+    begins: dict[int, float],
+    words: pl.DataFrame,
+) -> tuple[RoutePlan, pl.DataFrame, tuple[float, float]]:
+    """The whole day as a plan in which what has not changed keeps its rows, the changes, and cost beside the dispatcher's."""
+    snapshot = fingerprint(
+        inputs.snapshot, repr(happened), repr(prices), ",".join(sorted(stands["routes"]["decision_id"].to_list()))
+    )
+    traffic = learn(inputs, home)
+    outcome = expected(inputs, traffic, planned, routes)
+    naive = expected(inputs, traffic, by_hand_problem, by_hand)
+    bound = min(lower_bound(inputs.problem(), inputs.minutes * least_factor(inputs, traffic)), outcome.total)
+    alerts, after = alerts_of(inputs, planned, routes, outcome, words, snapshot)
+    served, dropped = decisions_of(
+        inputs, planned, routes, outcome, after, naive, by_hand, bound, words, snapshot, rule="a dispatcher's insertion"
+    )
+    changes = _changes(inputs, stands, planned, routes, begins, prices)
+    same = _unchanged(stands["routes"], served)
+    changed = set(changes["delivery_id"].to_list())
+    keep = lambda old, new, column: pl.concat(  # noqa: E731
+        [old.filter(pl.col(column).is_in(list(same))), new.filter(~pl.col(column).is_in(list(same)))],
+        how="diagonal_relaxed",
+    ).select(old.columns)
+    served = keep(stands["routes"], served, "delivery_id").sort("vehicle_id", "stop")
+    risks = keep(stands["risks"], risks_of(inputs, outcome, snapshot), "delivery_id")
+    warned = keep(stands["alerts"], alerts, "subject")
+    warned = pl.concat([warned, _news(inputs, changes, snapshot).select(warned.columns)]).sort(
+        ["money_at_risk", "alert_id"], descending=[True, False]
+    )
+    everything = pl.concat([f.select("expected_cost", "naive_expected_cost", "lower_bound") for f in (served, dropped)])
+    more: dict[str, Any] = {
+        "deliveries": inputs.deliveries.height,
+        "routes": len(routes),
+        "dropped": dropped.height,
+        "expected_cost": float(everything["expected_cost"].sum()) + float(warned["action_cost"].sum()),
+        "naive_cost": float(everything["naive_expected_cost"].sum()),
+        "lower_bound": float(min(everything["lower_bound"].sum(), everything["expected_cost"].sum())),
+        "status": "relaxed" if dropped.height else "feasible",
+        "input_snapshot": snapshot,
+        "replanned": {
+            "now": clock_text(happened.now),
+            "vehicles_down": list(happened.vehicles_down),
+            "closed": [list(pair) for pair in happened.closed],
+            "deliveries_changed": len(changed),
+        },
+    }
+    more["gap"] = (more["expected_cost"] - more["lower_bound"]) / max(more["expected_cost"], 1e-9)
+    plan = RoutePlan(
+        served,
+        dropped,
+        risks,
+        warned,
+        stands["sourcing"],
+        stands["worth"],
+        stands["quantiles"],
+        tours_of(planned, routes, outcome),
+        words["message"].to_list(),
+        {**facts, **more},
+    )
+    return plan, changes, (outcome.total, naive.total)
+
+
+def _unchanged(old: pl.DataFrame, new: pl.DataFrame) -> set[str]:
+    """Deliveries that keep vehicle, position and, to the minute, arrival."""
+    both = old.join(new, on=["delivery_id", "vehicle_id", "stop"], suffix="_new")
+    apart = (pl.col("arrives_at") - pl.col("arrives_at_new")).dt.total_seconds().abs()
+    return set(
+        both.filter((apart < 60) & (pl.col("load") - pl.col("load_new")).abs().lt(1e-6))["delivery_id"].to_list()
+    )
+
+
+def _changes(
+    inputs: LogisticsInputs,
+    stands: dict[str, pl.DataFrame],
+    planned: RoutingProblem,
+    routes: Routes,
+    begins: dict[int, float],
+    prices: Prices,
+) -> pl.DataFrame:
+    names = inputs.vehicles["vehicle_id"].to_list()
+    was = dict(stands["routes"].select("delivery_id", "vehicle_id").iter_rows())
+    dropped_before = set(stands["dropped"]["delivery_id"].to_list())
+    rows: list[dict[str, Any]] = []
+    at: dict[int, tuple[int, float]] = {}
+    for v, r in routes.items():
+        at |= {s: (v, begins_at) for s, begins_at in zip(r, timetable(planned, v, r)[2], strict=True)}
+    for s, name in enumerate(inputs.deliveries["delivery_id"].to_list()):
+        vehicle: int | None = None
+        begin: float | None = None
+        if s in at:
+            vehicle, begin = at[s]
+        old = was.get(name)
+        words: list[str] = []
+        price = 0.0
+        if vehicle is None:
+            if old is None and name in dropped_before:
+                continue
+            words = ["dropped"]
+            price = float(inputs.deliveries["drop_cost"][s] or 0.0)
+            if old is not None:
+                price += prices.vehicle + _price_of_time(inputs, s, prices)
+        elif old is None:
+            words = ["taken in again" if name in dropped_before else "new"]
+        else:
+            assert begin is not None
+            if names[vehicle] != old:
+                words.append("vehicle")
+                price += prices.vehicle
+            if s in begins and abs(begin - begins[s]) > prices.tolerance + 0.02:
+                words.append("time")
+                price += _price_of_time(inputs, s, prices)
+        if words:
+            rows.append(
+                {
+                    "delivery_id": name,
+                    "change": " and ".join(words),
+                    "vehicle_before": old,
+                    "vehicle_id": None if vehicle is None else names[vehicle],
+                    "begins_before": moment(inputs, begins[s]) if s in begins and old is not None else None,
+                    "begins_at": None if begin is None else moment(inputs, begin),
+                    "price": price,
+                }
+            )
+    return pl.DataFrame(rows, schema=CHANGES).sort("price", "delivery_id", descending=[True, False])
+
+
+def _news(inputs: LogisticsInputs, changes: pl.DataFrame, snapshot: str) -> pl.DataFrame:
+    """What customer service has to tell: an alert for each delivery whose time is another one."""
+    from npq_assets.logistics.plan import ALERTS
+
+    rows = []
+    for row in changes.filter(pl.col("change").str.contains("time")).to_dicts():
+        name = f"{inputs.as_of:%Y%m%d}-time_changed-{row['delivery_id']}"
+        rows.append(
+            {
+                "alert_id": name,
+                "kind": "time_changed",
+                "subject": row["delivery_id"],
+                "money_at_risk": row["price"],
+                "action": f"tell the customer: {row['begins_at']:%H:%M} instead of {row['begins_before']:%H:%M}",
+                "act_before": row["begins_before"],
+                "agreed_until": None,
+                "action_cost": 0.0,
+                "expected_saving": 0.0,
+                "decision_id": decision_id(inputs.as_of, "logistics", "alerts", (name,), snapshot),
+                "as_of": inputs.as_of,
+                "input_snapshot": snapshot,
+            }
+        )
+    return pl.DataFrame(rows, schema=ALERTS)

@@ -1,0 +1,84 @@
+"""Sourcing is tied to the production plan and to the stores' orders: what a plant ships it must have or make."""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from npq_assets.contracts import DECISIONS
+from npq_assets.logistics.inputs import _ordered, shippable
+from npq_assets.logistics.plan import flow_problem
+from npq_assets.optimization import network_flow
+from npq_assets.publishing import write_decisions
+from npq_assets.settings import Home
+from npq_assets.storage import write_parquet
+
+DAY = date(2025, 7, 1)
+
+
+def decided(table: str, rows: list[dict[str, object]]) -> pl.DataFrame:
+    shared = {"decision_id": "d", "as_of": DAY, "input_snapshot": "s"}
+    return pl.DataFrame([{**row, **shared, "decision_id": f"{table}{k}"} for k, row in enumerate(rows)])
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A plant with two machines: 30 units lie there, 40 are made in the week and 50 after it; a unit weighs 2 kg."""
+    home = Home.at(tmp_path)
+    write_parquet(
+        pl.DataFrame({"machine_id": ["M1", "M2"], "site_id": ["PL"] * 2}), home.mart("manufacturing", "machines")
+    )
+    write_parquet(
+        pl.DataFrame({"product_id": ["P"], "operation": [1], "machine_id": ["M1"]}),
+        home.mart("manufacturing", "routings"),
+    )
+    counts = {"counted_on": [DAY - timedelta(days=1), DAY, DAY + timedelta(days=1), DAY], "product_id": ["P", "P", "P", "raw"],
+              "on_hand": [99.0, 30.0, 77.0, 500.0]}  # fmt: skip
+    write_parquet(pl.DataFrame(counts), home.mart("manufacturing", "plant_stock"))
+    write_parquet(pl.DataFrame({"product_id": ["P"], "weight_kg": [2.0]}), home.mart("common", "products"))
+    lots: list[dict[str, object]] = [
+        {"period_start": DAY + timedelta(days=k), "product_id": "P", "machine_id": m, "quantity": q, "setups": 1.0,
+         "overtime_minutes": 0.0, "expected_cost": 1.0}
+        for k, m, q in ((0, "M1", 15.0), (6, "M2", 25.0), (7, "M1", 50.0))
+    ]  # fmt: skip
+    write_decisions(home, DECISIONS["manufacturing.production_plan"], DAY, decided("p", lots))
+    return home
+
+
+def test_a_plant_ships_what_it_has_and_what_its_plan_makes_in_the_week(home: Home) -> None:
+    assert shippable(home, DAY) == {"PL": 2.0 * (30.0 + 15.0 + 25.0)}
+    # Two days later the plan of the first is still the latest; the first lot is in the stock that was counted since.
+    assert shippable(home, DAY + timedelta(days=2)) == {"PL": 2.0 * (77.0 + 25.0 + 50.0)}
+    # A plan that is decided later, or too long ago, says nothing.
+    assert shippable(home, DAY - timedelta(days=1)) == {} and shippable(home, DAY + timedelta(days=7)) == {}
+
+
+def test_orders_of_the_week_are_what_sites_need(home: Home) -> None:
+    orders: list[dict[str, object]] = [
+        {"site_id": "S", "product_id": p, "arrives_on": DAY + timedelta(days=k), "quantity": q, "expected_cost": 0.0,
+         "naive_quantity": q, "naive_expected_cost": 0.0, "reason": "r"}
+        for p, k, q in (("P", 2, 10.0), ("no weight", 7, 5.0), ("late", 8, 100.0))
+    ]  # fmt: skip
+    write_decisions(home, DECISIONS["retail.replenishment_orders"], DAY, decided("o", orders))
+    assert _ordered(home, DAY).to_dicts() == [{"site_id": "S", "known": 2.0 * 10.0 + 5.0, "days": 2}]
+
+
+def test_the_production_plan_limits_the_flow(home: Home) -> None:
+    class Inputs:
+        sources = pl.DataFrame(
+            {"source_id": ["PL", "W"], "capacity": [None, None], "handling_cost": [0.0, 0.1], "overflow_cost": [None, None],
+             "stock": [shippable(home, DAY)["PL"] / 7, 0.0]},
+            schema_overrides={"capacity": pl.Float64, "overflow_cost": pl.Float64},
+        )  # fmt: skip
+        lanes = pl.DataFrame(
+            {"from_id": ["PL", "W"], "to_id": ["W", "S"], "cost_per_unit": [0.1, 0.2], "capacity": [None, None]},
+            schema_overrides={"capacity": pl.Float64},
+        )
+        demand = pl.DataFrame({"site_id": ["S"], "quantity": [200.0]})
+
+    result = network_flow.solve(flow_problem(Inputs()), single_source=False)  # type: ignore[arg-type]
+    assert result.flows.filter(pl.col("from_id") == "PL")["quantity"].sum() == pytest.approx(140.0)
+    assert result.status == "relaxed" and result.shortage["quantity"].to_list() == pytest.approx([60.0])
+    best = result.worth.row(0, named=True)
+    assert best["limit"] == "stock" and best["worth_per_unit"] > 1.0
