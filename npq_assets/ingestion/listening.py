@@ -228,7 +228,7 @@ class Listener:
         client.on_connect_fail = lambda *_: self._gone("cannot be reached")
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
-        client.on_subscribe = lambda *_: self._connected.set()
+        client.on_subscribe = self._on_subscribe
         client.reconnect_delay_set(*self._backoff)
         session = Properties(PacketTypes.CONNECT)
         # MQTT 5's way to say clean_session = false; and the broker may send as much as fits into a batch unacknowledged.
@@ -248,12 +248,16 @@ class Listener:
         client.subscribe([(f"{root}/+/+", 1), (f"{root}/+", 1)])
         if not flags.session_present:
             self._landed.clear()
+
+    def _on_subscribe(self, *_: object) -> None:
+        """Only now does the broker keep what machines send for us: before, nobody may be told that it does."""
         if self._gone_since is not None:
             self._say(f"{self._broker} is back after {time.monotonic() - self._gone_since:.0f} s")
         else:
-            self._say(f"hearing {root}/# at {self._broker}")
+            self._say(f"hearing {self._broker.topic}/# at {self._broker}")
         self._gone_since = None
         self._note("connected")
+        self._connected.set()
 
     def _on_disconnect(self, _: object, __: object, ___: object, reason: Any, ____: object) -> None:
         if reason.is_failure:
