@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from npq_assets.contracts import DECISIONS
-from npq_assets.orchestration import AS_OF, RETRY, HomeResource, as_of_of, preview
+from npq_assets.orchestration import AS_OF, RETRY, HomeResource, as_of_of, check_results, preview
 from npq_assets.publishing import write_decisions
 
 MAINTENANCE_KEY = dg.AssetKey(["plan", "manufacturing", "maintenance"])
@@ -173,7 +173,7 @@ def maintenance_checks(context: dg.AssetCheckExecutionContext, home: HomeResourc
 
     day = as_of_of(context)
     found, reason = load(home.home, day, "maintenance"), skipped(home.home, day, "maintenance")
-    yield from _results(MAINTENANCE_KEY, judge_maintenance(found, home.home.settings.crew_replacements, reason))
+    yield from check_results(MAINTENANCE_KEY, judge_maintenance(found, home.home.settings.crew_replacements, reason))
 
 
 @dg.multi_asset_check(
@@ -191,18 +191,4 @@ def equipment_checks(context: dg.AssetCheckExecutionContext, home: HomeResource)
     day = as_of_of(context)
     parts = {part: load(home.home, day, part) for part in ("quality", "control")}
     reasons = {part: skipped(home.home, day, part) for part in parts}
-    yield from _results(EQUIPMENT_KEY, judge_equipment(parts["quality"], parts["control"], reasons))
-
-
-def _results(key: dg.AssetKey, verdicts: Iterable[object]) -> Iterable[dg.AssetCheckResult]:
-    from npq_assets.retail.checks import Verdict
-
-    for verdict in verdicts:
-        assert isinstance(verdict, Verdict)
-        yield dg.AssetCheckResult(
-            asset_key=key,
-            check_name=verdict.name,
-            passed=verdict.passed,
-            severity=dg.AssetCheckSeverity.ERROR if verdict.blocking else dg.AssetCheckSeverity.WARN,
-            metadata={"detail": verdict.detail},
-        )
+    yield from check_results(EQUIPMENT_KEY, judge_equipment(parts["quality"], parts["control"], reasons))

@@ -10,7 +10,7 @@ import polars as pl
 from npq_assets.manufacturing.control import ControlDecision
 from npq_assets.manufacturing.maintenance import MaintenanceDecision
 from npq_assets.manufacturing.quality import QualityDecision
-from npq_assets.retail.checks import Verdict
+from npq_assets.verdicts import Verdict
 
 MAINTENANCE_CHECKS = ("probabilities", "crew", "maintenance_bound")
 EQUIPMENT_CHECKS = ("within_limits", "alerts_pay")
