@@ -35,7 +35,7 @@ def read(folder: Path) -> tuple[Visits, int, int]:
             amount="sales_value",
             discount=pl.col("retail_disc") + pl.col("coupon_disc"),
         )
-        return visits_of(lines, keys), 7 * int(frame["week"].max()), 28  # type: ignore[call-overload]
+        return visits_of(lines, keys), 7 * int(frame.select(pl.col("week").max()).item()), 28
     bought = (
         pl.col("InvoiceDate").str.to_datetime() if frame["InvoiceDate"].dtype == pl.String else pl.col("InvoiceDate")
     )
