@@ -4,7 +4,11 @@ DIR is a folder of The Complete Journey or of Online Retail (`transactions*.parq
 holds such folders. Written: `customers.parquet` (user, p_active, spend) for the 28 days (Online Retail: 90 days) after the last
 one known. `spend` is the median, the point forecast of least absolute error.
 
-The table judges the models on the last known horizon, each fitted before it only.
+The table judges the models on the last known horizon, each fitted before it only. `ECE` is the mean distance of expected and
+observed shares over ten bins of equal size; `chance` is what it would be on average if every probability were right.
+
+Demographics are not used: they carry no date, and households that have them came in far more often than expected up to the
+month in which they seem to have been asked, and no more afterwards.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ def read(folder: Path) -> tuple[Visits, int, int]:
             amount="sales_value",
             discount=pl.col("retail_disc") + pl.col("coupon_disc"),
         )
-        return visits_of(lines, keys), 7 * int(frame["week"].max()), 28  # type: ignore[call-overload]
+        return visits_of(lines, keys), 7 * int(frame.select(pl.col("week").max()).item()), 28
     bought = (
         pl.col("InvoiceDate").str.to_datetime() if frame["InvoiceDate"].dtype == pl.String else pl.col("InvoiceDate")
     )
@@ -41,6 +45,15 @@ def read(folder: Path) -> tuple[Visits, int, int]:
         amount=pl.col("Quantity") * pl.col("UnitPrice"),
     )
     return visits_of(lines, keys), int(lines["day"].max()) + 1, 90  # type: ignore[arg-type]
+
+
+def calibration(p: np.ndarray, active: np.ndarray, bins: int = 10) -> tuple[float, float]:
+    """Mean distance of expected and observed shares over bins of equal size, and its mean if every p were right."""
+    parts = np.array_split(np.argsort(p, kind="stable"), bins)
+    found = [abs(p[part].mean() - active[part].mean()) for part in parts]
+    # The mean distance of a normal variable is sqrt(2 / pi) of its standard deviation.
+    chance = [np.sqrt(2 / np.pi * (p[part] * (1 - p[part])).sum()) / len(part) for part in parts]
+    return float(np.mean(found)), float(np.mean(chance))
 
 
 def judge(visits: Visits, end: int, horizon: int, threads: int) -> None:
@@ -55,15 +68,20 @@ def judge(visits: Visits, end: int, horizon: int, threads: int) -> None:
     before = visits.between(day - horizon, day)
     last = before.total(before.amount)
     rows = {"same as last horizon": ((last > 0).astype(float) * 0.8 + 0.1, last)}
+    complete = max(1, min(6, (day - int(visits.day.min())) // horizon))
+    past = [visits.between(day - (k + 1) * horizon, day - k * horizon) for k in range(complete)]
+    spends = np.stack([v.total(v.amount) for v in past])
+    rows["mean, median of past horizons"] = ((spends > 0).mean(axis=0) * 0.9 + 0.05, np.median(spends, axis=0))
     p, mean = closed_form(visits, day, horizon)
     rows["BG/NBD + gamma-gamma"] = (p, mean)
     ours = predict(visits, day, Settings(horizon=horizon, threads=threads))
     rows[f"npq ({ours.activity_model})"] = (ours.p_active, ours.spend_q50)
-    print(f"{'model':<36}{'AUC':>8}{'mean p':>8}{'rate':>8}{'Brier':>8}{'spend MAE':>11}")
+    print(f"{'model':<36}{'AUC':>8}{'mean p':>8}{'rate':>8}{'Brier':>8}{'ECE':>8}{'chance':>8}{'spend MAE':>11}")
     for name, (p, value) in rows.items():
+        off, chance = calibration(p[seen], active)
         print(
             f"{name:<36}{roc_auc_score(active, p[seen]):>8.4f}{p[seen].mean():>8.3f}{active.mean():>8.3f}"
-            f"{np.mean((p[seen] - active) ** 2):>8.4f}{np.abs(value - spend)[seen].mean():>11.2f}"
+            f"{np.mean((p[seen] - active) ** 2):>8.4f}{off:>8.4f}{chance:>8.4f}{np.abs(value - spend)[seen].mean():>11.2f}"
         )
 
 

@@ -1,6 +1,6 @@
 """Will a customer come back, and what will they spend: closed form beside LightGBM, judged on later time.
 
-Candidates are fitted on labels of past horizons and judged on the last complete one. The closed form is kept unless a
+Candidates are fitted on labels of past horizons and judged on the last complete one. The closed form is kept unless the best
 learned model is better by a paired interval that excludes zero: the simple one wins ties.
 """
 
@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npq_assets.boosting import lightgbm
-from npq_assets.customers.closed_form import fit_beta_geometric, fit_gamma_gamma
-from npq_assets.customers.visits import Visits, summarize
+from npq_assets.customers.features import closed_form, features, linear
+from npq_assets.customers.visits import Visits
 from npq_assets.errors import NpqError
 
 Floats = NDArray[np.float64]
-WINDOWS = (7, 14, 28, 56, 91, 182, 364)
 QUANTILES = (0.1, 0.5, 0.9)
 
 
@@ -28,7 +27,7 @@ class Settings:
 
     Attributes:
         horizon: Days ahead.
-        step: Days between training cutoffs; a third of the horizon if None.
+        step: Days between training cutoffs; a quarter of the horizon if None.
         cutoffs: Training cutoffs at most.
         trees: Boosting rounds.
         learning_rate: Step of a round.
@@ -40,18 +39,18 @@ class Settings:
 
     horizon: int = 28
     step: int | None = None
-    cutoffs: int = 8
+    cutoffs: int = 20
     trees: int = 150
     learning_rate: float = 0.04
     leaves: int = 12
-    models: int = 3
+    models: int = 2
     threads: int = 2
     seed: int = 0
 
     @property
     def gap(self) -> int:
         """Days between training cutoffs."""
-        return self.step or max(1, self.horizon // 3)
+        return self.step or max(1, self.horizon // 4)
 
 
 @dataclass(frozen=True)
@@ -77,81 +76,6 @@ class Prospects:
     activity_model: str
     spend_model: str
     judgement: dict[str, Any] = field(default_factory=dict)
-
-
-def closed_form(visits: Visits, day: int, horizon: int) -> tuple[Floats, Floats]:
-    """P(active) and expected spend over the horizon by BG/NBD and gamma-gamma as of `day`; 0 for the never seen."""
-    s = summarize(visits, day)
-    seen = s.age > 0
-    p, spend = np.zeros(len(seen)), np.zeros(len(seen))
-    if seen.sum() < 3:
-        return p, spend
-    x, t_x, age = s.frequency[seen], s.recency[seen], s.age[seen]
-    bg = fit_beta_geometric(x, t_x, age)
-    gg = fit_gamma_gamma(x, s.monetary[seen])
-    p[seen] = bg.visits_again(x, t_x, age, horizon)
-    spend[seen] = bg.expected_visits(x, t_x, age, horizon) * gg.expected_amount(x, s.monetary[seen])
-    return p, spend
-
-
-def feature_names(horizon: int) -> list[str]:
-    """Columns of `features`, in order."""
-    names = ["frequency", "recency_share", "age", "monetary", "mean_amount", "since_last", "gap_mean", "gap_sd", "due"]
-    names += [f"{what}_{w}" for w in WINDOWS for what in ("visits", "spend", "discount")]
-    names += [f"spend_lag_{k}" for k in range(1, 7)] + [f"visits_lag_{k}" for k in range(1, 5)]
-    return [*names, "active_lags", "lines", "sd_amount", "median_lag", "closed_p", "closed_spend"]
-
-
-def features(visits: Visits, day: int, horizon: int) -> Floats:
-    """What is known of each customer when `day` opened: (customers, columns of `feature_names`)."""
-    v = visits.before(day)
-    s = summarize(v, day)
-    n = len(v.customers)
-    age_of = (day - v.day).astype(float)
-    count = s.frequency + (s.age > 0)
-    gaps = np.diff(v.day, prepend=0).astype(float)
-    inner = np.r_[False, v.customer[1:] == v.customer[:-1]] if len(v.customer) else np.zeros(0, bool)
-    gap_sum = v.total(np.where(inner, gaps, 0.0))
-    gap_square = v.total(np.where(inner, gaps**2, 0.0))
-    k = np.maximum(s.frequency, 1)
-    gap_mean = np.where(s.frequency > 0, gap_sum / k, np.nan)
-    gap_sd = np.sqrt(np.maximum(gap_square / k - np.nan_to_num(gap_mean) ** 2, 0.0))
-    columns = [
-        count,
-        s.recency / np.maximum(s.age, 1),
-        s.age,
-        s.monetary,
-        s.mean_amount,
-        s.since_last,
-        gap_mean,
-        np.where(s.frequency > 1, gap_sd, np.nan),
-        s.since_last / np.maximum(np.nan_to_num(gap_mean, nan=1e9), 1.0),
-    ]
-    length = max(1.0, float(day - v.day.min(initial=day - 1)))
-    for window in WINDOWS:
-        inside = age_of <= window
-        # A window longer than the history is scaled to its own length, so that early cutoffs teach the same thing.
-        scale = window / min(window, length)
-        paid, off = v.total(v.amount * inside), v.total(v.discount * inside)
-        columns += [v.total(inside.astype(float)) * scale, paid * scale, off / np.maximum(paid + off, 1e-9)]
-    lag = ((age_of - 1) // horizon).astype(int)
-    spend_lags = np.stack([v.total(v.amount * (lag == j)) for j in range(6)], axis=1)
-    visit_lags = np.stack([v.total((lag == j).astype(float)) for j in range(4)], axis=1)
-    known_lags = min(6, max(1, int(length // horizon)))
-    spend_lags[:, known_lags:] = np.nan
-    visit_lags[:, known_lags:] = np.nan
-    square = v.total(v.amount**2) / np.maximum(count, 1)
-    closed_p, closed_spend = closed_form(v, day, horizon)
-    columns += [*spend_lags.T, *visit_lags.T]
-    columns += [
-        (np.nan_to_num(spend_lags) > 0).sum(axis=1) / known_lags,
-        v.total(v.lines) / np.maximum(count, 1),
-        np.sqrt(np.maximum(square - s.mean_amount**2, 0.0)),
-        np.nanmedian(spend_lags[:, :known_lags], axis=1) if n else np.zeros(0),
-        closed_p,
-        closed_spend,
-    ]
-    return np.stack(columns, axis=1)
 
 
 @dataclass(frozen=True)
@@ -244,7 +168,7 @@ def _simple_only(p: Floats, spend: Floats, why: str) -> Prospects:
 
 
 def _judge(fitted: _Fitted, held_out: _Sample, settings: Settings) -> tuple[str, str, dict[str, Any]]:
-    """Which models to use: the first (simplest) unless a later one's loss is lower by an interval without zero."""
+    """Which models to use, by their losses on customers and a horizon that they have not learnt from."""
     judgement: dict[str, Any] = {}
     y = held_out.active
     losses = {}
@@ -263,17 +187,15 @@ def _judge(fitted: _Fitted, held_out: _Sample, settings: Settings) -> tuple[str,
 
 
 def _simplest_best(losses: dict[str, Floats], judgement: dict[str, Any], what: str) -> str:
-    names = list(losses)
-    chosen = names[0]
-    for name in names:
-        judgement[f"{what} loss {name}"] = float(losses[name].mean())
-    for name in names[1:]:
-        gain = losses[chosen] - losses[name]
-        half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
-        judgement[f"{what} gain of {name} over {chosen}"] = [float(gain.mean() - half), float(gain.mean() + half)]
-        if gain.mean() - half > 0:
-            chosen = name
-    judgement[what] = chosen
+    """The first model, or the best of the others if its paired gain over the first excludes zero at 95 %."""
+    simple, *others = losses
+    for name, loss in losses.items():
+        judgement[f"{what} loss {name}"] = float(loss.mean())
+    best = min(others, key=lambda name: float(losses[name].mean()))
+    gain = losses[simple] - losses[best]
+    half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
+    judgement[f"{what} gain of {best} over {simple}"] = [float(gain.mean() - half), float(gain.mean() + half)]
+    judgement[what] = chosen = best if gain.mean() - half > 0 else simple
     return chosen
 
 
@@ -322,16 +244,14 @@ def _cross_calibrated(p: Floats, y: Floats, seed: int = 0) -> Floats:
 class _Fitted:
     """Models of activity and spend fitted to labelled customers."""
 
-    names: list[str]
     logistic: Any
-    ridge: Any
     classifiers: list[Any]
     means: list[Any]
     quantiles: list[list[Any]]
 
     @classmethod
     def fit(cls, samples: list[_Sample], settings: Settings) -> _Fitted:
-        from sklearn.linear_model import LogisticRegression, Ridge
+        from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
@@ -339,9 +259,8 @@ class _Fitted:
         x = np.concatenate([s.x for s in samples])
         active = np.concatenate([s.active for s in samples])
         spend = np.concatenate([s.spend for s in samples])
-        flat = _linear(x)
-        logistic = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500)).fit(flat, active)
-        ridge = make_pipeline(StandardScaler(), Ridge(alpha=50.0)).fit(flat, np.sqrt(spend))
+        # The columns say much the same in many ways: a strong ridge shares the weight between them.
+        logistic = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=500)).fit(linear(x), active)
         common = {
             "learning_rate": settings.learning_rate,
             "num_leaves": settings.leaves,
@@ -372,9 +291,7 @@ class _Fitted:
             models({"objective": "quantile", "alpha": level}, np.sqrt(spend), settings.trees) for level in QUANTILES
         ]
         return cls(
-            [],
             logistic,
-            ridge,
             models({"objective": "binary"}, active, settings.trees),
             models({"objective": "tweedie", "tweedie_variance_power": 1.3}, np.minimum(spend, cap), settings.trees),
             quantiles,
@@ -385,14 +302,20 @@ class _Fitted:
         from scipy import special
 
         learned = np.mean([model.predict(x, num_threads=2) for model in self.classifiers], axis=0)
-        linear = self.logistic.predict_proba(_linear(x))[:, 1]
+        flat = self.logistic.predict_proba(linear(x))[:, 1]
+        closed = x[:, -2]
+
+        def together(*parts: Floats) -> Floats:
+            return np.asarray(
+                special.expit(np.mean([special.logit(np.clip(p, 1e-4, 1 - 1e-4)) for p in parts], axis=0))
+            )
+
         return {
-            "closed form": x[:, -2],
-            "logistic": linear,
+            "closed form": closed,
+            "logistic": flat,
             "lightgbm": learned,
-            "all three": special.expit(
-                np.mean([special.logit(np.clip(q, 1e-4, 1 - 1e-4)) for q in (x[:, -2], linear, learned)], axis=0)
-            ),
+            "logistic + lightgbm": together(flat, learned),
+            "all three": together(closed, flat, learned),
         }
 
     def spend(self, x: Floats) -> tuple[dict[str, Floats], Floats]:
@@ -405,8 +328,3 @@ class _Fitted:
             "lightgbm": learned,
             "lightgbm + closed form": (learned + x[:, -1]) / 2,
         }, np.maximum(roots, 0.0) ** 2
-
-
-def _linear(x: Floats) -> Floats:
-    """Columns for linear models: logs of amounts, gaps filled."""
-    return np.log1p(np.maximum(np.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0), 0.0))

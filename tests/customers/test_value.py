@@ -91,3 +91,11 @@ def test_the_number_of_segments_follows_the_customers() -> None:
 def test_a_short_history_is_judged_on_other_customers() -> None:
     found = value.predict(visits_of(lines(n=800, days=60)), 60, SMALL)
     assert "activity loss lightgbm" in found.judgement
+
+
+def test_of_several_learned_models_the_best_is_weighed_against_the_simple_one() -> None:
+    noise = np.random.default_rng(1).random(500)
+    judged: dict[str, object] = {}
+    losses = {"simple": noise, "learned": noise - 0.1, "better": noise - 0.2}
+    assert value._simplest_best(losses, judged, "activity") == "better"
+    assert judged["activity gain of better over simple"] == pytest.approx([0.2, 0.2])
