@@ -2,7 +2,8 @@
 
 Learns from trips with an outcome, predicts those without: the calibrated probability of arriving more than 30 minutes late
 and the quantiles of the delay. With `--hold-out 9` the given months of the history are predicted instead, from earlier ones,
-and scored here beside rivals from the same run: the base rate, and the same model told the schedule only.
+and scored here beside rivals from the same run: the base rate, the same model told the schedule only, and with the level of
+its training (else the level follows what was seen of the days before each).
 """
 
 from __future__ import annotations
@@ -10,13 +11,21 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from npq_assets.forecasting.delay import DelayForecast, DelayModel, DelaySettings, train
+from npq_assets.forecasting.delay import (
+    DelayForecast,
+    DelayModel,
+    DelaySettings,
+    follow_level,
+    share_by_evidence,
+    train,
+)
 
 SCHEDULE = ["minute", "hour", "weekday", "distance", "block", "night_gap"]
 BUSY = ["departures_hour", "departures_carrier_hour", "arrivals_before", "rotation", "turn_minutes", "from_start"]
@@ -81,6 +90,24 @@ def learn(frame: pl.DataFrame, numeric: list[str], categories: list[str], settin
     return train(frame.filter(pl.col("arr_delay").is_not_null()), "arr_delay", numeric, categories, settings)
 
 
+def evidence(frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """What the airport's state an hour before each departure tells of the day, (n, 4), and the number of the day (n)."""
+    st = frame["st60"].fill_null(0.0).to_numpy()
+    day = frame.select(pl.date("year", "month", "day").to_physical()).to_series().to_numpy()
+    return np.stack([st, st > 15, st > 40, st < 0], axis=1).astype(float), day.astype(np.int64)
+
+
+def adapted(
+    known: pl.DataFrame, target: pl.DataFrame, forecast: DelayForecast, settings: DelaySettings
+) -> DelayForecast:
+    """The forecast with its level following what was seen of the days before each; no outcome of the target is looked at."""
+    past = known.filter(pl.col("arr_delay").is_not_null())
+    seen, day = evidence(past)
+    weights = share_by_evidence(past["arr_delay"].to_numpy() > (settings.threshold or 0.0), seen, day)
+    seen, day = evidence(target)
+    return replace(forecast, late=follow_level(forecast.late, seen, weights, day))
+
+
 def score(y: np.ndarray, forecast: DelayForecast, threshold: float) -> dict[str, float]:
     """The figures by which the forecasts are judged."""
     from sklearn.metrics import average_precision_score, roc_auc_score
@@ -141,7 +168,8 @@ def main() -> None:
         known = frame.filter(pl.col("row_id").is_in(train_rows["row_id"].implode()))
         target = frame.filter(pl.col("row_id").is_in(asked["row_id"].implode()))
     model = learn(known, [*SCHEDULE, *BUSY, *STATE, *WEATHER], CATEGORIES, settings)
-    forecast = model.predict(target)
+    fixed = model.predict(target)
+    forecast = adapted(known, target, fixed, settings)
     arguments.out.mkdir(parents=True, exist_ok=True)
     out = pl.DataFrame(
         {"row_id": target["row_id"], "p": forecast.late}
@@ -150,11 +178,16 @@ def main() -> None:
     out.write_parquet(arguments.out / "delay.parquet")
     print(f"{known.height:,} trips learned from, {target.height:,} predicted, {time.monotonic() - began:.0f} s")
     if arguments.hold_out:
-        _judge(known, target, forecast, settings, arguments.out)
+        _judge(known, target, fixed, forecast, settings, arguments.out)
 
 
 def _judge(
-    known: pl.DataFrame, target: pl.DataFrame, forecast: DelayForecast, settings: DelaySettings, out: Path
+    known: pl.DataFrame,
+    target: pl.DataFrame,
+    fixed: DelayForecast,
+    forecast: DelayForecast,
+    settings: DelaySettings,
+    out: Path,
 ) -> None:
     y = target["arr_delay"].to_numpy()
     past = known["arr_delay"].drop_nulls().to_numpy()
@@ -163,6 +196,7 @@ def _judge(
     threshold = settings.threshold or 0.0
     table: dict[str, dict[str, Any]] = {
         "npq": score(y, forecast, threshold),
+        "level as trained": score(y, fixed, threshold),
         "schedule only": score(y, plain.predict(target), threshold),
         "base rate": score(y, base_rate(past, target.height, settings), threshold),
     }

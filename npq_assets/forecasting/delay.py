@@ -316,3 +316,74 @@ def _corrections(early: DelayModel, x: Array, y: Array) -> tuple[tuple[float, fl
     q = early._predict(x).quantiles
     shifts = [round(float(np.quantile(y - q[:, k], level)), 6) for k, level in enumerate(early.settings.quantiles)]
     return calibration, shifts
+
+
+# The level between trainings -------------------------------------------------------------------------------------------------
+
+
+def share_by_evidence(late: Array, evidence: Array, day: NDArray[np.int64]) -> Array:
+    """Weights by which evidence that is seen at once tells the share late of a day (least squares over days).
+
+    The share late of a day follows from what is seen of it, such as how late others have just left: that relation stays when
+    the level changes, as it does with the season.
+
+    Args:
+        late: Whether each row was late (n).
+        evidence: What is seen of each row's day, (n, k).
+        day: Number of the day of each row (n).
+
+    Returns:
+        Intercept and weights (k + 1).
+    """
+    _, index = np.unique(day, return_inverse=True)
+    count = np.bincount(index).astype(float)
+    x = np.stack([np.bincount(index, column) / count for column in evidence.T], axis=1)
+    y = np.bincount(index, late.astype(float)) / count
+    return np.linalg.lstsq(np.column_stack([np.ones(len(y)), x]), y, rcond=None)[0]
+
+
+def follow_level(
+    late: Array,
+    evidence: Array,
+    weights: Array,
+    day: NDArray[np.int64],
+    half_life: float = 10.0,
+    trust_after: float = 1.0,
+) -> Array:
+    """Probabilities whose level follows the evidence of earlier days, though no outcome is known yet.
+
+    The log-odds of a day are shifted by those of the share that evidence tells of the days before it, less those of the share
+    that was predicted for them, days weighted by their age: adaptation to a new prior without labels (Saerens, Latinne and
+    Decaestecker, Neural Computation 14, 2002), with the prior told by evidence. A day's own rows do not enter.
+
+    Args:
+        late: Predicted probability (n).
+        evidence: As for `share_by_evidence` (n, k).
+        weights: Its result (k + 1).
+        day: Number of the day of each row (n), in any order.
+        half_life: Days after which a day counts half.
+        trust_after: Days after which the shift counts half.
+    """
+    if not len(late):
+        return late
+    days, index = np.unique(day, return_inverse=True)
+    count = np.bincount(index).astype(float)
+    seen = weights[0] + sum(
+        w * np.bincount(index, column) / count for w, column in zip(weights[1:], evidence.T, strict=True)
+    )
+    seen, told = np.clip(seen, 0.01, 0.9), np.clip(np.bincount(index, late) / count, 1e-4, 1 - 1e-4)
+    shift = np.zeros(len(days))
+    sums, weight = np.zeros(2), 0.0
+    for k in range(len(days)):
+        if k:
+            fade = 0.5 ** ((days[k] - days[k - 1]) / half_life)
+            sums, weight = fade * sums, fade * weight
+            mean = sums / weight
+            shift[k] = (_odds(mean[0]) - _odds(mean[1])) * weight / (weight + trust_after)
+        sums, weight = sums + np.array([seen[k], told[k]]), weight + 1.0
+    p = np.clip(late, 1e-6, 1 - 1e-6)
+    return np.asarray(1.0 / (1.0 + np.exp(-(_odds(p) + shift[index]))))
+
+
+def _odds(p: Any) -> Any:
+    return np.log(p / (1.0 - p))

@@ -23,9 +23,9 @@ Plan = list[tuple[int, list[int]]]
 """Routes as (index of the vehicle type, indices of the clients in order)."""
 
 _DECOMPOSE_FROM = 250
-_FIRST_SHARE = 0.25
+_FIRST_SHARE = 0.1
 _ROUND_SECONDS = 6.0
-_REGION_CLIENTS = 500
+_REGION_CLIENTS = 250
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from npq_assets.forecasting.delay import DelayModel, DelaySettings, load, train
+from npq_assets.forecasting.delay import (
+    DelayModel,
+    DelaySettings,
+    follow_level,
+    load,
+    share_by_evidence,
+    train,
+)
 
 SMALL = DelaySettings(threshold=15.0, trees=60, learning_rate=0.1, leaves=15, min_leaf=40, threads=1)
 
@@ -99,3 +106,24 @@ def test_where_nothing_was_ever_late_the_probability_is_small_and_there() -> Non
 def test_no_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="no rows"):
         train(trips(0), "delay", ["rain"])
+
+
+def test_the_level_follows_the_evidence_of_earlier_days_only() -> None:
+    rng = np.random.default_rng(0)
+    day = np.repeat(np.arange(40), 200)
+    # Days differ, and the season changes after the training ends.
+    level = np.where(day < 20, rng.uniform(0.02, 0.25, 40)[day], 0.3)
+    evidence = (rng.random(len(day)) < level).astype(float)[:, None]
+    late = rng.random(len(day)) < 0.5 * level + 0.5 * evidence[:, 0]
+    past = day < 20
+    weights = share_by_evidence(late[past], evidence[past], day[past])
+    told = np.full((~past).sum(), 0.1)
+    out = follow_level(told, evidence[~past], weights, day[~past])
+    assert out[:200] == pytest.approx(told[:200])
+    assert abs(out[-2000:].mean() - late[-2000:].mean()) < 0.05 < abs(told[-2000:].mean() - late[-2000:].mean())
+    # What is seen of a day changes nothing on that day or before.
+    other = evidence[~past].copy()
+    other[day[~past] >= 35] = 0.0
+    again = follow_level(told, other, weights, day[~past])
+    assert again[day[~past] <= 35].tolist() == out[day[~past] <= 35].tolist()
+    assert again[-1] < out[-1]
