@@ -44,10 +44,10 @@ class DelaySettings:
 
     threshold: float | None = 30.0
     quantiles: tuple[float, ...] = QUANTILES
-    trees: int = 300
-    learning_rate: float = 0.04
-    leaves: int = 63
-    min_leaf: int = 100
+    trees: int = 160
+    learning_rate: float = 0.06
+    leaves: int = 31
+    min_leaf: int = 200
     held_out: float = 0.2
     smoothing: float = 50.0
     seed: int = 0
@@ -270,8 +270,8 @@ def _boost(x: Array, y: Array, settings: DelaySettings) -> dict[str, str]:
         "learning_rate": settings.learning_rate,
         "num_leaves": settings.leaves,
         "min_data_in_leaf": min(settings.min_leaf, max(5, len(y) // 20)),
-        "feature_fraction": 0.6,
-        "bagging_fraction": 0.7,
+        "feature_fraction": 0.5,
+        "bagging_fraction": 0.5,
         "bagging_freq": 1,
         "lambda_l2": 5.0,
         "max_bin": 127,
@@ -320,70 +320,98 @@ def _corrections(early: DelayModel, x: Array, y: Array) -> tuple[tuple[float, fl
 
 # The level between trainings -------------------------------------------------------------------------------------------------
 
-
-def share_by_evidence(late: Array, evidence: Array, day: NDArray[np.int64]) -> Array:
-    """Weights by which evidence that is seen at once tells the share late of a day (least squares over days).
-
-    The share late of a day follows from what is seen of it, such as how late others have just left: that relation stays when
-    the level changes, as it does with the season.
-
-    Args:
-        late: Whether each row was late (n).
-        evidence: What is seen of each row's day, (n, k).
-        day: Number of the day of each row (n).
-
-    Returns:
-        Intercept and weights (k + 1).
-    """
-    _, index = np.unique(day, return_inverse=True)
-    count = np.bincount(index).astype(float)
-    x = np.stack([np.bincount(index, column) / count for column in evidence.T], axis=1)
-    y = np.bincount(index, late.astype(float)) / count
-    return np.linalg.lstsq(np.column_stack([np.ones(len(y)), x]), y, rcond=None)[0]
+_GRID = np.linspace(-1.5, 1.5, 61)
 
 
 def follow_level(
-    late: Array,
-    evidence: Array,
-    weights: Array,
+    forecast: DelayForecast,
+    hindsight: DelayForecast,
     day: NDArray[np.int64],
     half_life: float = 10.0,
     trust_after: float = 1.0,
-) -> Array:
-    """Probabilities whose level follows the evidence of earlier days, though no outcome is known yet.
+) -> DelayForecast:
+    """The forecast with its level following what was seen of the days before each, though no outcome is known yet.
 
-    The log-odds of a day are shifted by those of the share that evidence tells of the days before it, less those of the share
-    that was predicted for them, days weighted by their age: adaptation to a new prior without labels (Saerens, Latinne and
-    Decaestecker, Neural Computation 14, 2002), with the prior told by evidence. A day's own rows do not enter.
+    A season moves the level of delays for weeks before the outcomes that a training needs are there, or are complete. What is
+    seen meanwhile (how late others have left) tells a second model, trained on the same history, more of each past row than
+    the forecast could know: its probabilities and distributions are soft labels. Before each day the log-odds get the offset
+    that lets the probabilities of earlier days add up to those of hindsight, and each quantile the shift, in widths of the
+    row's own middle half, that lets it cover its share of hindsight's distributions. This is adaptation to a new prior without
+    labels (Saerens, Latinne and Decaestecker, Neural Computation 14, 2002) with the prior told by evidence instead of the
+    forecast itself. A day's own rows do not enter, so that the forecast stays one that could have been made before the day.
 
     Args:
-        late: Predicted probability (n).
-        evidence: As for `share_by_evidence` (n, k).
-        weights: Its result (k + 1).
-        day: Number of the day of each row (n), in any order.
+        forecast: What was predicted of each row (n).
+        hindsight: What the model that is also told what was seen afterwards says of the same rows; the same levels.
+        day: Number of the day of each row (n), in any order; all of a day was seen before the next one.
         half_life: Days after which a day counts half.
-        trust_after: Days after which the shift counts half.
+        trust_after: Days that the forecast's own level counts for when the first evidence comes.
+
+    Raises:
+        ValueError: Rows or levels of the two differ.
     """
-    if not len(late):
-        return late
+    if forecast.levels != hindsight.levels or not len(forecast.quantiles) == len(hindsight.quantiles) == len(day):
+        raise ValueError("forecast, hindsight and days must be of the same rows and levels")
+    if not len(day):
+        return forecast
     days, index = np.unique(day, return_inverse=True)
     count = np.bincount(index).astype(float)
-    seen = weights[0] + sum(
-        w * np.bincount(index, column) / count for w, column in zip(weights[1:], evidence.T, strict=True)
-    )
-    seen, told = np.clip(seen, 0.01, 0.9), np.clip(np.bincount(index, late) / count, 1e-4, 1 - 1e-4)
-    shift = np.zeros(len(days))
-    sums, weight = np.zeros(2), 0.0
+
+    def by_day(values: Array) -> Array:
+        return np.asarray(np.bincount(index, values) / count)
+
+    late = forecast.late
+    if len(late):
+        odds = _log_odds(late)
+        curves = np.stack([by_day(1.0 / (1.0 + np.exp(-(odds + step)))) for step in _GRID], axis=1)
+        offset = _offsets(curves, by_day(hindsight.late), days, half_life, trust_after)
+        late = 1.0 / (1.0 + np.exp(-(odds + offset[index])))
+    q = np.array(forecast.quantiles)
+    low, high = np.argmin(np.abs(np.asarray(forecast.levels) - 0.25)), np.argmin(np.abs(np.asarray(forecast.levels) - 0.75))
+    width = np.maximum(q[:, high] - q[:, low], 1e-9)
+    moved = np.empty_like(q)
+    for k, level in enumerate(forecast.levels):
+        curves = np.stack([by_day(_reached(hindsight, q[:, k] + step * width)) for step in _GRID], axis=1)
+        offset = _offsets(curves, np.full(len(days), level), days, half_life, trust_after)
+        moved[:, k] = q[:, k] + offset[index] * width
+    return DelayForecast(np.asarray(late), np.sort(moved, axis=1), forecast.levels)
+
+
+def _offsets(curves: Array, wanted: Array, days: NDArray[np.int64], half_life: float, trust_after: float) -> Array:
+    """For each day the step of the grid at which the rising curves of the days before it reach what was wanted of them.
+
+    At the start the weight of `trust_after` days is on the curve's own value without a step, and fades as days do: a level
+    that lasts is followed all the way.
+    """
+    middle = len(_GRID) // 2
+    found = np.zeros(len(days))
+    curve, aim, weight, trust = np.zeros(len(_GRID)), 0.0, 0.0, trust_after
     for k in range(len(days)):
         if k:
             fade = 0.5 ** ((days[k] - days[k - 1]) / half_life)
-            sums, weight = fade * sums, fade * weight
-            mean = sums / weight
-            shift[k] = (_odds(mean[0]) - _odds(mean[1])) * weight / (weight + trust_after)
-        sums, weight = sums + np.array([seen[k], told[k]]), weight + 1.0
-    p = np.clip(late, 1e-6, 1 - 1e-6)
-    return np.asarray(1.0 / (1.0 + np.exp(-(_odds(p) + shift[index]))))
+            curve, aim, weight, trust = fade * curve, fade * aim, fade * weight, fade * trust
+            mean = curve / weight
+            goal = (aim + trust * mean[middle]) / (weight + trust)
+            found[k] = np.interp(goal, mean, _GRID)
+        curve, aim, weight = curve + curves[k], aim + wanted[k], weight + 1.0
+    return found
 
 
-def _odds(p: Any) -> Any:
-    return np.log(p / (1.0 - p))
+def _reached(forecast: DelayForecast, at: Array) -> Array:
+    """Probability of a delay of at most `at` (n): straight between the quantiles, exponential beyond them."""
+    q, level = forecast.quantiles, np.asarray(forecast.levels)
+    k = np.clip((at[:, None] >= q).sum(axis=1) - 1, 0, len(level) - 2)
+    rows = np.arange(len(q))
+    left, right = q[rows, k], q[rows, k + 1]
+    share = np.clip((at - left) / np.maximum(right - left, 1e-9), 0.0, 1.0)
+    inside = level[k] + share * (level[k + 1] - level[k])
+    below = np.maximum(q[:, 1] - q[:, 0], 1e-9) / np.log(level[1] / level[0])
+    above = np.maximum(q[:, -1] - q[:, -2], 1e-9) / np.log((1.0 - level[-2]) / (1.0 - level[-1]))
+    under = level[0] * np.exp(np.minimum((at - q[:, 0]) / below, 0.0))
+    over = 1.0 - (1.0 - level[-1]) * np.exp(-np.maximum((at - q[:, -1]) / above, 0.0))
+    return np.asarray(np.where(at < q[:, 0], under, np.where(at > q[:, -1], over, inside)))
+
+
+def _log_odds(p: Array) -> Array:
+    p = np.clip(p, 1e-6, 1.0 - 1e-6)
+    return np.asarray(np.log(p / (1.0 - p)))
