@@ -168,8 +168,8 @@ def believable(rows: pl.DataFrame, keys: Sequence[str] = ()) -> pl.DataFrame:
     """The rows of a log that can be true: a wild meter or a swapped unit must not set the price of a setting.
 
     Numbers are finite and not negative, no more units are scrapped than were made, and energy and run time for a standard minute
-    are within `FAR_FROM_USUAL` times their median. Energy that is missing on most days is missing on all. A meter that drifts or stands still is not seen here: it makes the surface
-    wrong, but never leads out of the limits.
+    are within `FAR_FROM_USUAL` times their median. Energy that is missing on most days is missing on all. A meter that drifts or
+    stands still is not seen here: it makes the surface wrong, but never leads out of the limits.
 
     Args:
         rows: As `MachineLog.rows`; energy may be null.

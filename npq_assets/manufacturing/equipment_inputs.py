@@ -457,7 +457,9 @@ def read_control(home: Home, as_of: date) -> ControlInputs:
     kept = believable(numbered, ["machine_id"])
     left_out, rows = numbered.join(kept, on="row", how="anti"), kept.drop("row")
     if rows.is_empty():
-        raise Unavailable(f"manufacturing.production_log: no row before {as_of} can be believed; look at units and meters")
+        raise Unavailable(
+            f"manufacturing.production_log: no row before {as_of} can be believed; look at units and meters"
+        )
     if left_out.height:
         first = left_out.row(0, named=True)
         notes.append(
