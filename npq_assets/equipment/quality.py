@@ -13,7 +13,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from npq_assets.equipment.learners import Array, Learner, averaged, beside_known, boosted, folds, random_trees
+from npq_assets.equipment.learners import (
+    Array,
+    Learner,
+    averaged,
+    beside_known,
+    boosted,
+    folds,
+    random_trees,
+    smooth_classes,
+)
 from npq_assets.errors import NpqError
 
 Flags = NDArray[np.bool_]
@@ -207,7 +216,7 @@ def held_out_probability(
 
 
 def classifier(classes: int, *, place: Sequence[int] = (), trees: int = 150, forest: int = 300) -> Learner:
-    """Kind of defect among several: mean of boosted and extremely randomized trees (probabilities, one column a kind).
+    """Kind of defect among several: mean of boosted trees, extremely randomized trees and a smooth learner (one column a kind).
 
     Args:
         classes: How many kinds.
@@ -215,11 +224,12 @@ def classifier(classes: int, *, place: Sequence[int] = (), trees: int = 150, for
         trees: Boosting rounds.
         forest: Randomized trees.
     """
-    both = averaged(
+    mean = averaged(
         boosted("multiclass", classes=classes, trees=trees, leaves=12, rate=0.06, least=8, columns=0.3),
         random_trees("classes", trees=forest, least=1, columns=0.4),
+        smooth_classes(),
     )
-    return beside_known(both, place, classes=classes) if place else both
+    return beside_known(mean, place, classes=classes) if place else mean
 
 
 # --- Alarms --------------------------------------------------------------------------------------------------------------------
