@@ -24,10 +24,11 @@ def system_assets() -> list[Any]:
     )
     from npq_assets.manufacturing.equipment_assets import equipment_decisions, maintenance, quality_and_settings
     from npq_assets.manufacturing.monitoring_assets import machine_alerts, machine_monitoring
+    from npq_assets.warehouse.assets import evaluation_models
 
     plans = [maintenance, production_plan, job_schedule_plan, quality_and_settings, machine_monitoring]
     decisions = [manufacturing_decisions, equipment_decisions, machine_alerts]
-    return [*plans, *decisions, driver_findings, production_forecast]
+    return [*plans, *decisions, driver_findings, production_forecast, evaluation_models("manufacturing")]
 
 
 def system_checks() -> list[dg.AssetChecksDefinition]:
