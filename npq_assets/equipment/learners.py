@@ -132,7 +132,7 @@ def beside_known(learner: Learner, place: Sequence[int], *, classes: int, count:
     def learn(x: Array, y: Array, new: Array, weight: Array | None = None) -> Array:
         inside = np.empty((len(x), 2 * classes))
         for known, asked in folds(np.arange(len(x)), min(inner, len(x))):
-            inside[asked] = _near(x[np.ix_(known, columns)], y[known], x[np.ix_(asked, columns)], classes, count)
+            inside[asked] = _near(x[known][:, columns], y[known], x[asked][:, columns], classes, count)
         outside = _near(x[:, columns], y, new[:, columns], classes, count)
         own = np.setdiff1d(np.arange(x.shape[1]), columns)
         return learner(np.hstack([x[:, own], inside]), y, np.hstack([new[:, own], outside]), weight)
@@ -149,9 +149,9 @@ def _near(known: Array, y: Array, asked: Array, classes: int, count: int) -> Arr
     for k in np.unique(label):
         far[:, k] = KDTree(known[label == k]).query(asked)[0]
     count = min(count, len(known))
-    distance, row = KDTree(known).query(asked, k=count)
+    distance, row = (np.asarray(found).reshape(len(asked), count) for found in KDTree(known).query(asked, k=count))
     share = np.zeros((len(asked), classes))
-    for d, r in zip(distance.reshape(len(asked), count).T, row.reshape(len(asked), count).T, strict=True):
+    for d, r in zip(distance.T, row.T, strict=True):
         share[np.arange(len(asked)), label[r]] += 1.0 / (1.0 + d)
     return np.hstack([np.log1p(far), share / share.sum(axis=1, keepdims=True)])
 
