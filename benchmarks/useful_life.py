@@ -18,7 +18,7 @@ from npq_assets.equipment.useful_life import CAP, predict
 
 def mean_life(train: pl.DataFrame, asked: pl.DataFrame) -> np.ndarray:
     """The rival without sensors: mean life of the engines that lived longer than the one asked about, less its age."""
-    lives = train.group_by("unit").agg(pl.col("cycle").max())["cycle"].to_numpy()
+    lives = train.group_by("unit", maintain_order=True).agg(pl.col("cycle").max())["cycle"].to_numpy()
     ages = asked.group_by("unit", maintain_order=True).agg(pl.col("cycle").max())["cycle"].to_numpy()
     longer = [lives[lives > a] for a in ages]
     return np.array([min(CAP, (more.mean() - a) if len(more) else 0.0) for a, more in zip(ages, longer, strict=True)])

@@ -21,6 +21,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # A late answer costs more than an early one: answers lean to the early side as far as this share of the squared error allows.
 LEANS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 LEAN_SLACK = 0.01
+# Ages at which each held-out machine is judged: with few of them the draw decides which learner is chosen.
+DRAWS = 20
 NEW = 10  # cycles that show the machine as it was when new
 
 
@@ -179,9 +181,8 @@ def predict(train: pl.DataFrame, asked: pl.DataFrame, *, cap: float = CAP, seed:
     x = known.drop("unit", "cycle").to_numpy()
     # Neighbouring cycles say the same: every third is enough to learn from.
     thin = (cycle % 3 == 0) | (last - cycle < 30)
-    judged_at = _asked_like(
-        units, cycle, last, asked.group_by("unit").agg(pl.col("cycle").max())["cycle"].to_numpy(), seed
-    )
+    ages = asked.group_by("unit", maintain_order=True).agg(pl.col("cycle").max())["cycle"].sort().to_numpy()
+    judged_at = _asked_like(units, cycle, last, ages, seed)
     held_out: dict[str, Array] = {name: np.full(len(x), np.nan) for name in candidates()}
     base = [name for name in candidates() if name != "their mean"]
     for learn, judge in folds(units, 5, seed):
@@ -227,18 +228,18 @@ def nasa_score(truth: Array, guess: Array) -> float:
 
 
 def _asked_like(units: np.ndarray, cycle: np.ndarray, last: np.ndarray, asked: np.ndarray, seed: int) -> np.ndarray:
-    """Cycles of the training machines at which they look like those asked about: ages drawn from theirs, five a machine."""
+    """Cycles of the training machines at which they look like those asked about: ages drawn from theirs, `DRAWS` a machine."""
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(units), bool)
     for unit in np.unique(units):
         mine = np.flatnonzero(units == unit)
         ages = asked[asked < last[mine[0]]]
-        draws = rng.choice(ages, 5) if len(ages) else rng.integers(1, last[mine[0]] + 1, 5)
+        draws = rng.choice(ages, DRAWS) if len(ages) else rng.integers(1, last[mine[0]] + 1, DRAWS)
         chosen[mine[np.isin(cycle[mine], draws)]] = True
     return chosen
 
 
-def _interval(guess: Array, truth: Array, point: Array, cap: float, neighbours: int = 120) -> Array:
+def _interval(guess: Array, truth: Array, point: Array, cap: float, neighbours: int = 24 * DRAWS) -> Array:
     """Quantiles of the held-out errors of similar guesses, added to each point (len(point), quantiles)."""
     error = truth - guess
     count = min(neighbours, len(guess))
