@@ -20,7 +20,7 @@ CAP = 125.0
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # A late answer costs more than an early one: answers lean to the early side as far as this share of the squared error allows.
 LEANS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-LEAN_SLACK = 0.01
+LEAN_SLACK = 0.002
 # Ages at which each held-out machine is judged: with few of them the draw decides which learner is chosen.
 DRAWS = 20
 NEW = 10  # cycles that show the machine as it was when new
