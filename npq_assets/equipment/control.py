@@ -6,8 +6,10 @@ log has seen; and the evidence on which a change is withdrawn. Who approves and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -33,6 +35,10 @@ HELD_DAYS = 7
 COMPARED_DAYS = 14
 LEAST_COMPARED = 5
 ONE_SIDED = 0.95
+# A day's energy or run time so many times the machine's usual one is a meter's or a unit's mistake, not a day.
+FAR_FROM_USUAL = 30.0
+# Likewise a setting in force farther outside its limits than so many times their width: limits move, but not so far.
+FAR_OUTSIDE = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,8 @@ class SettingLimits:
             return f"{self.name}: the limits {self.low:g} to {self.high:g} leave no choice"
         if not self.low <= self.current <= self.high:
             return f"{self.name}: the value in force, {self.current:g}, lies outside {self.low:g} to {self.high:g}"
+        if self.ramp < 0 or self.change_cost < 0:
+            return f"{self.name}: a ramp or a cost of change below 0 means nothing"
         return None
 
 
@@ -156,6 +164,38 @@ class Proposal:
     notes: tuple[str, ...] = ()
 
 
+def believable(rows: pl.DataFrame, keys: Sequence[str] = ()) -> pl.DataFrame:
+    """The rows of a log that can be true: a wild meter or a swapped unit must not set the price of a setting.
+
+    Numbers are finite and not negative, no more units are scrapped than were made, and energy and run time for a standard minute
+    are within `FAR_FROM_USUAL` times their median. Energy that is missing on most days is missing on all. A meter that drifts or
+    stands still is not seen here: it makes the surface wrong, but never leads out of the limits.
+
+    Args:
+        rows: As `MachineLog.rows`; energy may be null.
+        keys: Columns by which the median is taken, such as the machine.
+    """
+    numbers = ("units", "standard", "scrap", "minutes")
+    # Beyond this, squares and sums of squares are no numbers any more.
+    possible = pl.all_horizontal(pl.col(name).is_between(0.0, 1e12) for name in numbers)
+    possible &= pl.col("energy").is_null() | pl.col("energy").is_between(0.0, 1e12)
+    # Where most days have their energy, a day without it is left out; counted as 0 it would make its settings look cheap.
+    known = pl.col("energy").is_not_null()
+    mostly = (known.mean().over(keys) if keys else known.mean()) >= 0.5
+    rows = rows.filter(known | ~mostly).with_columns(energy=pl.when(mostly).then("energy").cast(pl.Float64))
+    kept = rows.filter(
+        possible & (pl.col("scrap") <= pl.col("units")) & (pl.col("standard") > 0) & (pl.col("minutes") > 0)
+    )
+    usual = [pl.col("energy") / pl.col("standard"), pl.col("minutes") / pl.col("standard")]
+    middle = [(ratio.median().over(keys) if keys else ratio.median()) for ratio in usual]
+    near = [
+        ratio.is_null() | (most <= 0) | (ratio <= FAR_FROM_USUAL * most)
+        for ratio, most in zip(usual, middle, strict=True)
+    ]
+    near.append((middle[1] <= 0) | (usual[1] * FAR_FROM_USUAL >= middle[1]))
+    return kept.filter(pl.all_horizontal(near).fill_null(True))
+
+
 def nothing(reason: str, notes: tuple[str, ...] = ()) -> Proposal:
     """No proposal, with the reason."""
     return Proposal({}, 0.0, 0.0, 0.0, {}, "", reason, notes=notes)
@@ -181,7 +221,13 @@ def fit_surface(log: MachineLog, limits: list[SettingLimits]) -> Surface:
     names = tuple(limit.name for limit in limits)
     low, high = np.array([s.low for s in limits]), np.array([s.high for s in limits])
     middle, half = (low + high) / 2.0, (high - low) / 2.0
-    rows = log.rows.drop_nulls(names).filter((pl.col("standard") > 0) & (pl.col("minutes") > 0) & (pl.col("units") > 0))
+    reach = (1 + 2 * FAR_OUTSIDE) * half
+    rows = believable(log.rows.drop_nulls(names)).filter(
+        (pl.col("units") > 0)
+        & pl.all_horizontal(
+            pl.col(name).is_between(float(m - r), float(m + r)) for name, m, r in zip(names, middle, reach, strict=True)
+        )
+    )
     days = rows["on"].n_unique()
     if days < LEAST_DAYS:
         raise NpqError(f"the log holds {days} days with known settings; {LEAST_DAYS} are needed")
@@ -228,21 +274,32 @@ def fit_surface(log: MachineLog, limits: list[SettingLimits]) -> Surface:
         ridge = 1e-6 * cp.sum_squares(beta)
         fit = cp.sum_squares(r_factor @ beta - q_factor.T @ (target * root) / scale)
         program = cp.Problem(cp.Minimize(fit + ridge), rules)
-        program.solve(solver=cp.CLARABEL)
-        if program.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE) or beta.value is None:
-            raise NpqError(f"the response surface of {name} could not be fitted ({program.status})")
+        status = _solved(program)
+        if status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE) or beta.value is None:
+            raise NpqError(f"the response surface of {name} could not be fitted ({status})")
         found = np.asarray(beta.value, float) * scale
         by_response[name] = (found[:k], np.maximum(found[k : 2 * k], 0.0))
         linear += price[name] * by_response[name][0]
         square += price[name] * by_response[name][1]
     covariance = _clustered(design, _demeaned(total[:, None], weight, group)[:, 0], root, regime)[: 2 * k, : 2 * k]
-    by_day = rows.group_by("on").agg(pl.col(names).mean()).sort("on").select(names).to_numpy().astype(float)
+    by_day = rows.group_by("on", maintain_order=True).agg(pl.col(names).mean()).sort("on").select(names).to_numpy().astype(float)
     by_day = (by_day - middle) / half
     mean = np.asarray(by_day.mean(axis=0), float)
     shape = np.asarray(np.linalg.inv(np.cov(by_day.T).reshape(k, k) + 1e-6 * np.eye(k)), float)
     far = np.einsum("ij,jk,ik->i", by_day - mean, shape, by_day - mean)
     return Surface(names, middle, half, linear, square, by_response, covariance, seen, mean, shape,
                    float(np.quantile(far, SEEN_SHARE)), regimes)  # fmt: skip
+
+
+def _solved(program: Any) -> str:
+    """Solves with Clarabel and returns the status; a solver that gives up says so instead of raising."""
+    import cvxpy as cp
+
+    try:
+        program.solve(solver=cp.CLARABEL)
+    except (cp.error.SolverError, ArithmeticError, ValueError) as trouble:
+        return f"the solver gave up: {str(trouble).splitlines()[0]}"
+    return str(program.status)
 
 
 def _demeaned(values: Array, weight: Array, group: NDArray[np.generic]) -> Array:
@@ -327,9 +384,9 @@ def _best(surface: Surface, log: MachineLog, limits: list[SettingLimits], notes:
     cost = surface.linear @ z + cp.sum(cp.multiply(surface.square, z**2)) + change @ cp.abs(z - now)
     region = [z >= lower, z <= upper, cp.norm(factor @ (z - surface.mean)) <= np.sqrt(reach) * (1 + 1e-9)]
     program = cp.Problem(cp.Minimize(cost * 1e3), region)
-    program.solve(solver=cp.CLARABEL)
-    if program.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE) or z.value is None:
-        return nothing(f"no optimum within the limits was proven ({program.status})", notes)
+    status = _solved(program)
+    if status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE) or z.value is None:
+        return nothing(f"no optimum within the limits was proven ({status})", notes)
     values: dict[str, float] = {}
     after = now.copy()
     for j, limit in enumerate(limits):
@@ -373,7 +430,7 @@ def _simultaneous(settings: int, regimes: int) -> float:
 
 def within(limit: SettingLimits, value: float) -> float:
     """A value inside limits and ramp, rounded towards the value in force; the last line behind every optimizer."""
-    if not np.isfinite(value):
+    if not np.isfinite(value) or limit.problem() is not None:
         return limit.current
     low, high = max(limit.low, limit.current - limit.ramp), min(limit.high, limit.current + limit.ramp)
     digits = max(0, 2 - int(np.floor(np.log10(limit.high - limit.low))) + 1)
@@ -420,8 +477,8 @@ def withdraw(
 
     if any(limit.problem() for limit in limits) or not before:
         return None
-    rows = log.rows.filter(
-        (pl.col("standard") > 0) & (pl.col("minutes") > 0) & (pl.col("units") > 0)
+    rows = believable(log.rows).filter(
+        (pl.col("units") > 0)
         & (pl.col("on") >= changed_on - timedelta(days=COMPARED_DAYS))
         & (pl.col("on") < changed_on + timedelta(days=COMPARED_DAYS))
         & (pl.col("on") < as_of)
@@ -445,7 +502,7 @@ def withdraw(
     rest = money - np.column_stack([rows["late"].to_numpy().astype(float), setups / weight]) @ beta[1:]
     rest = _demeaned(rest[:, None], weight, group)[:, 0]
     daily = pl.DataFrame({"on": rows["on"], "later": later, "money": rest * weight, "weight": weight})
-    daily = daily.group_by("on", "later").agg((pl.col("money").sum() / pl.col("weight").sum()).alias("cost")).sort("on")
+    daily = daily.group_by("on", "later", maintain_order=True).agg((pl.col("money").sum() / pl.col("weight").sum()).alias("cost")).sort("on")
     after, earlier = (daily.filter(pl.col("later") == flag)["cost"].to_numpy() for flag in (True, False))
     if min(len(after), len(earlier)) < LEAST_COMPARED:
         return None
@@ -457,7 +514,9 @@ def withdraw(
         return None
     scale = log.standard_per_day
     values = {s.name: within(s, before[s.name]) for s in limits if s.name in before}
-    values = {name: value for name, value in values.items() if np.isfinite(value)}
+    values = {s.name: values[s.name] for s in limits if s.name in values and values[s.name] != s.current}
+    if not values:
+        return None
     return Proposal(
         values, worse * scale, (worse - half) * scale, (worse + half) * scale, {}, "withdraw",
         f"since the change on {changed_on} a day costs {worse * scale:.2f} more (90 % between {(worse - half) * scale:.2f} and "

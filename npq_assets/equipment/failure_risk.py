@@ -190,7 +190,8 @@ def _signs(names: list[str], x: Array, row: int, count: int = 2) -> str:
         if len(seen) < 20 or not np.isfinite(x[row, k]):
             continue
         low, middle, high = np.quantile(seen, (0.16, 0.5, 0.84))
-        spread = max((high - low) / 2, float(np.std(seen)) * 0.2, 1e-9)
+        # Without the farthest: one wild reading must not make all others look usual.
+        spread = max((high - low) / 2, float(np.std(np.clip(seen, *np.quantile(seen, (0.002, 0.998))))) * 0.2, 1e-9)
         found.append(((x[row, k] - middle) / spread, k))
     words = []
     for z, k in sorted(found, key=lambda item: (-abs(item[0]), item[1]))[:count]:

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import polars as pl
 
+from npq_assets.equipment.control import believable
 from npq_assets.equipment.maintenance import HORIZON, MachineHistory
 from npq_assets.errors import NpqError, Unavailable
 from npq_assets.manufacturing.inputs import IN_FORCE_DAYS, plan_folder
@@ -21,6 +22,10 @@ from npq_assets.storage import fingerprint
 
 # Readings that stand still for so many days, though the sensor usually moves, are those of a stuck sensor.
 STUCK_DAYS = 2
+# A reading so many times the sensor's usual width away from its middle is none, whatever the machine does.
+IMPOSSIBLE = 1e6
+# Days for which such a reading is told.
+SAID_DAYS = 7
 # Log and units that models of quality and settings learn from.
 LEARNED_DAYS = 730
 
@@ -108,7 +113,11 @@ def read_maintenance(home: Home, as_of: date) -> MaintenanceInputs:
     )
     if parts.is_empty():
         raise Unavailable("manufacturing.component_costs: none of the components that were replaced has a price")
-    telemetry, stuck = _telemetry(home, as_of, sorted(set(parts["machine_id"])), parts)
+    telemetry, stuck, absurd = _telemetry(home, as_of, sorted(set(parts["machine_id"])), parts)
+    notes += [
+        f"sensor {sensor} of {machine} read {value:.3g} on {day}, which cannot be: not used"
+        for machine, sensor, day, value in absurd.iter_rows()
+    ]
     ended = parts.filter(~pl.col("running"))
     errors = mart(home, "machine_error_day").filter(pl.col("occurred_on") < as_of)
     machines = mart(home, "machines")
@@ -154,8 +163,10 @@ def read_maintenance(home: Home, as_of: date) -> MaintenanceInputs:
     )
 
 
-def _telemetry(home: Home, as_of: date, machines: list[str], parts: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """A row a machine and day with the sensors' daily means, stuck ones silenced; and the stuck ones."""
+def _telemetry(
+    home: Home, as_of: date, machines: list[str], parts: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """A row a machine and day with the sensors' daily means, stuck ones silenced; the stuck ones; the last absurd readings."""
     readings = (
         mart(home, "sensor_day")
         .filter((pl.col("measured_on") < as_of) & pl.col("value").is_finite())
@@ -163,6 +174,17 @@ def _telemetry(home: Home, as_of: date, machines: list[str], parts: pl.DataFrame
         .sort("machine_id", "sensor", "measured_on")
         .with_columns(pl.col("value").round_sig_figs(9))
     )
+    # Sums of such readings are no numbers any more, and would take the days around them along.
+    value = pl.col("value")
+    middle = value.median().over("sensor")
+    width = (value.quantile(0.95) - value.quantile(0.05)).over("sensor")
+    far = (value.abs() > 1e100) | ((width > 0) & ((value - middle).abs() > IMPOSSIBLE * width))
+    absurd = (
+        readings.filter(far & (pl.col("measured_on") >= as_of - timedelta(days=SAID_DAYS)))
+        .group_by("machine_id", "sensor", maintain_order=True)
+        .agg(pl.col("measured_on", "value").last())
+    )
+    readings = readings.filter(~far)
     flat = (
         (pl.col("highest") == pl.col("lowest"))
         & (pl.col("readings") > 1)
@@ -191,7 +213,7 @@ def _telemetry(home: Home, as_of: date, machines: list[str], parts: pl.DataFrame
             .pivot(on="sensor", index=["machine", "date"], values="value", sort_columns=True)
         )  # fmt: skip
         wide = wide.join(pivoted, on=["machine", "date"], how="left")
-    return wide.sort("machine", "date"), stuck
+    return wide.sort("machine", "date"), stuck, absurd
 
 
 def _days(home: Home, as_of: date, machines: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
@@ -425,12 +447,25 @@ def read_control(home: Home, as_of: date) -> ControlInputs:
         *(pl.col(f"{name}_sign").fill_null(0) for name in ("scrap", "energy", "minutes")),
     )  # fmt: skip
     products = mart(home, "products", "common").select("product_id", "unit_cost").unique("product_id")
-    rows = log.select(
+    written = log.select(
         "machine_id", on="produced_on", product="product_id",
         late=(~pl.col("shift").is_in(["", "early"])).cast(pl.Int64), setups="setups",
         units=pl.col("good_quantity") + pl.col("scrap_quantity"), standard="standard_minutes", scrap="scrap_quantity",
         energy="energy_kwh", minutes="run_minutes",
     ).sort("machine_id", "on", "product", "late", "units")  # fmt: skip
+    numbered = written.with_row_index("row")
+    kept = believable(numbered, ["machine_id"])
+    left_out, rows = numbered.join(kept, on="row", how="anti"), kept.drop("row")
+    if rows.is_empty():
+        raise Unavailable(
+            f"manufacturing.production_log: no row before {as_of} can be believed; look at units and meters"
+        )
+    if left_out.height:
+        first = left_out.row(0, named=True)
+        notes.append(
+            f"manufacturing.production_log: {left_out.height} rows have an amount, energy or run time that is missing or cannot "
+            f"be, the first of {first['machine_id']} on {first['on']}: settings are not learned from them"
+        )
     return ControlInputs(
         as_of=as_of,
         settings=limits.sort("machine_id", "setting"),

@@ -132,12 +132,22 @@ def test_a_stuck_sensor_is_silenced_named_and_does_not_decide(home: Home) -> Non
     assert methods["m3"].startswith("age")
 
 
-def test_absurd_readings_do_not_stop_the_plant(home: Home) -> None:
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("value", [-1.7e308, 1e15])
+def test_absurd_readings_are_named_and_count_as_missing(home: Home, value: float) -> None:
+    """Neither the machine itself nor any other is judged by them; nor are the days around them."""
     frame = pl.read_parquet(home.mart("manufacturing", "sensor_day"))
-    mad = (pl.col("machine_id") == "m2") & (pl.col("measured_on") == AS_OF - timedelta(days=1))
-    put(home, "sensor_day", frame.with_columns(pl.when(mad).then(1e300).otherwise(pl.col("value")).alias("value")))
+    mad = (pl.col("machine_id") == "m2") & pl.col("measured_on").is_between(
+        AS_OF - timedelta(days=5), AS_OF - timedelta(days=3)
+    )
+    put(home, "sensor_day", frame.filter(~mad))
+    without = plan_maintenance(read_maintenance(home, AS_OF))
+    put(home, "sensor_day", frame.with_columns(pl.when(mad).then(value).otherwise(pl.col("value")).alias("value")))
     found = plan_maintenance(read_maintenance(home, AS_OF))
-    assert found.risks["failure_probability"].is_between(0, 1).all()
+    numbers = ["machine_id", "component", "failure_probability", "remaining_days", "method", "reason"]
+    assert found.risks.select(numbers).equals(without.risks.select(numbers))
+    said = [line for line in found.facts["skipped"] if "which cannot be: not used" in line]
+    assert len(said) == 1 and said[0].startswith("sensor heat of m2 read ")
 
 
 def test_without_what_is_needed_the_decision_is_skipped_with_its_reason(home: Home) -> None:
