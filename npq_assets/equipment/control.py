@@ -282,7 +282,14 @@ def fit_surface(log: MachineLog, limits: list[SettingLimits]) -> Surface:
         linear += price[name] * by_response[name][0]
         square += price[name] * by_response[name][1]
     covariance = _clustered(design, _demeaned(total[:, None], weight, group)[:, 0], root, regime)[: 2 * k, : 2 * k]
-    by_day = rows.group_by("on", maintain_order=True).agg(pl.col(names).mean()).sort("on").select(names).to_numpy().astype(float)
+    by_day = (
+        rows.group_by("on", maintain_order=True)
+        .agg(pl.col(names).mean())
+        .sort("on")
+        .select(names)
+        .to_numpy()
+        .astype(float)
+    )
     by_day = (by_day - middle) / half
     mean = np.asarray(by_day.mean(axis=0), float)
     shape = np.asarray(np.linalg.inv(np.cov(by_day.T).reshape(k, k) + 1e-6 * np.eye(k)), float)
@@ -502,7 +509,8 @@ def withdraw(
     rest = money - np.column_stack([rows["late"].to_numpy().astype(float), setups / weight]) @ beta[1:]
     rest = _demeaned(rest[:, None], weight, group)[:, 0]
     daily = pl.DataFrame({"on": rows["on"], "later": later, "money": rest * weight, "weight": weight})
-    daily = daily.group_by("on", "later", maintain_order=True).agg((pl.col("money").sum() / pl.col("weight").sum()).alias("cost")).sort("on")
+    mean = (pl.col("money").sum() / pl.col("weight").sum()).alias("cost")
+    daily = daily.group_by("on", "later", maintain_order=True).agg(mean).sort("on")
     after, earlier = (daily.filter(pl.col("later") == flag)["cost"].to_numpy() for flag in (True, False))
     if min(len(after), len(earlier)) < LEAST_COMPARED:
         return None

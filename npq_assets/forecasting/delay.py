@@ -186,7 +186,9 @@ def train(
         score, q = np.full(len(y), np.nan), np.zeros((len(y), len(settings.quantiles)))
         for k in range(settings.folds):
             away = fold == k
-            early = DelayModel(settings, list(numeric), list(categorical), encodings, _boost(x[~away], y[~away], settings))
+            early = DelayModel(
+                settings, list(numeric), list(categorical), encodings, _boost(x[~away], y[~away], settings)
+            )
             if "late" in early.boosters:
                 score[away] = _ask(early.boosters["late"], x[away], settings.threads)
             q[away] = early._predict(x[away]).quantiles
