@@ -60,11 +60,12 @@ def realized(
     """What a day's deliveries did cost, priced by the object that priced the plan.
 
     A delivery pays for its leg in km and time and for its share, by load, of the vehicle's fixed cost and way home (as long as
-    the way out); late arrivals pay by the minute after the window, or after the time agreed on where a warning was acted on.
-    What the planner's routes, or the best in hindsight, would have cost is not known, since nobody drove them.
+    the way out); late arrivals pay by the minute after the window. A warning that was acted on has its price less the lateness
+    that the time agreed on spared. What the planner's routes, or the best in hindsight, would have cost is not known, since
+    nobody drove them; nobody warned costs nothing.
 
     Returns:
-        decision_id, realized_cost, naive_realized_cost, hindsight_cost (the last two empty).
+        decision_id, realized_cost, naive_realized_cost (empty but for warnings), hindsight_cost (empty).
     """
     rows = plan["routes"].select("decision_id", "delivery_id").join(legs, on="delivery_id", how="inner")
     nothing = pl.DataFrame(
@@ -73,7 +74,16 @@ def realized(
     )  # fmt: skip
     if rows.is_empty():
         return nothing
-    agreed = plan["alerts"].drop_nulls("agreed_until").select(pl.col("subject").alias("delivery_id"), "agreed_until")
+    agreed = (
+        plan["alerts"]
+        .drop_nulls("agreed_until")
+        .select(
+            pl.col("subject").alias("delivery_id"),
+            "agreed_until",
+            "action_cost",
+            pl.col("decision_id").alias("warning"),
+        )
+    )
     tour = ["vehicle_id", "departed_at"]
     rows = (
         rows.join(vehicles.select("vehicle_id", "fixed_cost", "cost_per_km", "cost_per_hour"), on="vehicle_id")
@@ -90,20 +100,27 @@ def realized(
         )
         .sort("decision_id")
     )
-    costs = np.zeros(rows.height)
-    late_by = (rows["arrived_at"] - rows["until"]).dt.total_seconds().to_numpy() / 60.0
+    costs, spared = np.zeros(rows.height), np.zeros(rows.height)
+    late_by, late_by_agreed = (
+        (rows["arrived_at"] - rows[name]).dt.total_seconds().to_numpy() / 60.0 for name in ("due_at", "until")
+    )
     for k, row in enumerate(rows.iter_rows(named=True)):
         cost = RouteCost(row["fixed_cost"], row["cost_per_km"], row["cost_per_hour"] / 60.0)
         home = float(cost.value(row["home_km"], row["home_minutes"]))
         own = RouteCost(0.0, cost.per_km, cost.per_minute).value(row["km"] or 0.0, row["minutes"])
-        costs[k] = (
-            float(own) + row["share"] * home + float(RouteCost.late(row["late_cost_per_minute"], late_by[k], 0.0))
-        )
-    return rows.select("decision_id").with_columns(
-        pl.Series("realized_cost", costs),
-        pl.lit(None, pl.Float64).alias("naive_realized_cost"),
-        pl.lit(None, pl.Float64).alias("hindsight_cost"),
-    )
+        late = float(RouteCost.late(row["late_cost_per_minute"], late_by[k], 0.0))
+        costs[k] = float(own) + row["share"] * home + late
+        spared[k] = late - float(RouteCost.late(row["late_cost_per_minute"], late_by_agreed[k], 0.0))
+    warned = rows.with_columns((pl.col("action_cost") - pl.Series("spared", spared)).alias("realized_cost"))
+    unknown = pl.lit(None, pl.Float64)
+    return pl.concat(
+        [
+            rows.select("decision_id", pl.Series("realized_cost", costs), unknown.alias("naive_realized_cost")),
+            warned.drop_nulls("warning").select(
+                pl.col("warning").alias("decision_id"), "realized_cost", pl.lit(0.0).alias("naive_realized_cost")
+            ),
+        ]
+    ).with_columns(unknown.alias("hindsight_cost"))
 
 
 def settle_accounts(home: Home, upto: date) -> dict[date, int]:
@@ -119,7 +136,9 @@ def settle_accounts(home: Home, upto: date) -> dict[date, int]:
             continue
         ledger = pl.read_parquet(place, hive_partitioning=False)
         waiting = ledger.filter(
-            (pl.col("domain") == "logistics") & (pl.col("kind") == "routes") & pl.col("realized_cost").is_null()
+            (pl.col("domain") == "logistics")
+            & pl.col("kind").is_in(["routes", "alerts"])
+            & pl.col("realized_cost").is_null()
         )
         plan = load_plan(home, day) if waiting.height else None
         if plan is None:

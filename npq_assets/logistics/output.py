@@ -75,13 +75,14 @@ def logistics_accounts(home: Home, as_of: date) -> list[pl.DataFrame]:
     driven = pl.concat([plan["routes"].select(columns), plan["dropped"].select(columns)])
     acted = (
         plan["alerts"]
-        .filter(pl.col("action_cost") > 0)
+        .drop_nulls("agreed_until")
         .select(
             "decision_id",
             "as_of",
-            pl.col("action_cost").alias("expected_cost"),
+            # What it costs less what lateness it spares, beside saying nothing; at best it spares all.
+            (-pl.col("expected_saving")).alias("expected_cost"),
             pl.lit(0.0).alias("naive_expected_cost"),
-            pl.lit(0.0).alias("lower_bound"),
+            (pl.col("action_cost") - pl.col("money_at_risk")).alias("lower_bound"),
             "input_snapshot",
         )
     )

@@ -111,11 +111,12 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
     quantile, factor, routes, slowed, outcome = min(tried, key=lambda t: (round(t[4].total, 6), t[0]))
     bound = min(lower_bound(problem, inputs.minutes * least_factor(inputs, traffic)), outcome.total)
     words = explanations(slowed, routes, Params(iterations=_iterations(inputs), seed=inputs.settings.seed, explain=3))
-    alerts, after = alerts_of(inputs, slowed, routes, outcome, words, inputs.snapshot)
+    alerts = alerts_of(inputs, slowed, routes, outcome, words, inputs.snapshot)
     sourcing, worth, flow_facts = _sourcing(inputs)
     worth = pl.concat([worth, worth_of_vehicles(slowed, routes, replace(params, windows=("kept",)))])
-    served, dropped = decisions_of(
-        inputs, slowed, routes, outcome, after, naive, naive_routes, bound, words, inputs.snapshot
+    served, dropped = decisions_of(inputs, slowed, routes, outcome, naive, naive_routes, bound, words, inputs.snapshot)
+    cost = sum(float(frame["expected_cost"].sum()) for frame in (served, dropped)) - float(
+        alerts["expected_saving"].sum()
     )
     risks = risks_of(inputs, outcome, inputs.snapshot)
     table = pl.DataFrame(
@@ -139,13 +140,9 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         "dropped": dropped.height,
         "quantile": quantile,
         "factor": factor,
-        "expected_cost": sum(
-            float(costs.sum()) for costs in (served["expected_cost"], dropped["expected_cost"], alerts["action_cost"])
-        ),
+        "expected_cost": cost,
         "naive_cost": naive.total,
-        "lower_bound": min(
-            float(bound), sum(float(costs.sum()) for costs in (served["expected_cost"], dropped["expected_cost"]))
-        ),
+        "lower_bound": min(float(bound), cost),
         "expected late cost": float(outcome.late.mean(axis=1).sum()),
         "naive late cost": float(naive.late.mean(axis=1).sum()),
         "status": "relaxed" if dropped.height else "feasible",
@@ -288,14 +285,13 @@ def alerts_of(
     outcome: Outcome,
     words: pl.DataFrame,
     snapshot: str,
-) -> tuple[pl.DataFrame, Array]:
-    """Warnings ranked by money, and the late cost of each stop once those that pay are acted on (n).
+) -> pl.DataFrame:
+    """Warnings ranked by money.
 
     Agreeing on a later time costs what the delivery's `rebook_cost` says and moves its window's end to the arrival that all but
     one in twenty scenarios keep; it is advised where it is expected to cost less than the lateness it avoids.
     """
     late = outcome.late.mean(axis=1)
-    after = late.copy()
     rows: list[dict[str, Any]] = []
     deliveries = inputs.deliveries
     departs = {s: timetable(problem, v, r)[0] for v, r in routes.items() for s in r}
@@ -322,7 +318,6 @@ def alerts_of(
         early, high = clock_text(float(np.quantile(arrival, 0.1))), clock_text(until)
         share = float((arrival > row["due"]).mean())
         if price is not None and price + rest < late[s] - 1e-9:
-            after[s] = rest
             add(
                 "late_delivery",
                 row["delivery_id"],
@@ -363,7 +358,7 @@ def alerts_of(
         if line.startswith("delivery "):
             add("not_planned", line.split(":")[0].removeprefix("delivery "), 0.0, line)
     frame = pl.DataFrame(rows, schema=ALERTS)
-    return frame.sort(["money_at_risk", "alert_id"], descending=[True, False]), after
+    return frame.sort(["money_at_risk", "alert_id"], descending=[True, False])
 
 
 # Decisions -----------------------------------------------------------------------------------------------------------------
@@ -374,7 +369,6 @@ def decisions_of(
     problem: RoutingProblem,
     routes: Routes,
     outcome: Outcome,
-    after: Array,
     naive: Outcome,
     naive_routes: Routes,
     bound: float,
@@ -384,12 +378,13 @@ def decisions_of(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows of `routes` and `dropped_deliveries`: each delivery with its share of the costs, which add up to the plans'.
 
+    Lateness is counted as if nobody were warned: what warnings spare is the account of `alerts`.
+
     Args:
         inputs: What was known.
         problem: The day, with the times that were planned with.
         routes: What is planned.
         outcome: What that is expected to cost.
-        after: Late cost of each stop once warnings that pay are acted on (n).
         naive: What the naive rule's routes are expected to cost.
         naive_routes: Those routes.
         bound: No plan costs less.
@@ -397,7 +392,7 @@ def decisions_of(
         snapshot: Hash of all that was looked at.
         rule: The naive rule in words.
     """
-    cost = outcome.driving.mean(axis=1) + after + outcome.dropped
+    cost = outcome.by_stop
     total = float(cost.sum())
     share = cost / total if total > 0 else np.zeros_like(cost)
     plan = schedule(problem, routes)

@@ -358,9 +358,9 @@ def _told_anew(
     outcome = expected(inputs, traffic, planned, routes)
     naive = expected(inputs, traffic, by_hand_problem, by_hand)
     bound = min(lower_bound(inputs.problem(), inputs.minutes * least_factor(inputs, traffic)), outcome.total)
-    alerts, after = alerts_of(inputs, planned, routes, outcome, words, snapshot)
+    alerts = alerts_of(inputs, planned, routes, outcome, words, snapshot)
     served, dropped = decisions_of(
-        inputs, planned, routes, outcome, after, naive, by_hand, bound, words, snapshot, rule="a dispatcher's insertion"
+        inputs, planned, routes, outcome, naive, by_hand, bound, words, snapshot, rule="a dispatcher's insertion"
     )
     changes = _changes(inputs, stands, planned, routes, begins, prices)
     same = _unchanged(stands["routes"], served)
@@ -376,13 +376,14 @@ def _told_anew(
         ["money_at_risk", "alert_id"], descending=[True, False]
     )
     everything = pl.concat([f.select("expected_cost", "naive_expected_cost", "lower_bound") for f in (served, dropped)])
+    cost = float(everything["expected_cost"].sum() - warned["expected_saving"].sum())
     more: dict[str, Any] = {
         "deliveries": inputs.deliveries.height,
         "routes": len(routes),
         "dropped": dropped.height,
-        "expected_cost": float(everything["expected_cost"].sum()) + float(warned["action_cost"].sum()),
+        "expected_cost": cost,
         "naive_cost": float(everything["naive_expected_cost"].sum()),
-        "lower_bound": float(min(everything["lower_bound"].sum(), everything["expected_cost"].sum())),
+        "lower_bound": min(float(everything["lower_bound"].sum()), cost),
         "status": "relaxed" if dropped.height else "feasible",
         "input_snapshot": snapshot,
         "replanned": {

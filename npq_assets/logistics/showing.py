@@ -201,9 +201,12 @@ def decisions_shown(plan: dict[str, pl.DataFrame] | None) -> pl.DataFrame:
         pl.lit("act on the warning").alias("action"),
         pl.col("act_before").dt.strftime("%Y-%m-%d %H:%M").fill_null("").alias("when"),
         pl.max_horizontal("expected_saving", pl.lit(0.0)).alias("stake"),
-        pl.col("action_cost").alias("expected_cost"),
+        (-pl.col("expected_saving")).alias("expected_cost"),
         pl.lit(0.0).alias("naive_cost"),
-        pl.lit(0.0).alias("lower_bound"),
+        pl.when(pl.col("agreed_until").is_not_null())
+        .then(pl.col("action_cost") - pl.col("money_at_risk"))
+        .otherwise(0.0)
+        .alias("lower_bound"),
         pl.col("action").alias("reason"),
     )
     sourcing = plan["sourcing"].select(

@@ -9,7 +9,7 @@ import pytest
 
 from npq_assets.logistics.checks import judge_plan
 from npq_assets.logistics.inputs import _LEGS, LogisticsInputs
-from npq_assets.logistics.outcome import tracking
+from npq_assets.logistics.outcome import realized, tracking
 from npq_assets.logistics.plan import RoutePlan, plan_day
 from npq_assets.logistics.showing import route_map, write_dispatch
 from npq_assets.logistics.traffic import LEVELS, Traffic
@@ -75,8 +75,8 @@ def test_the_plan_passes_its_checks_and_its_costs_add_up(inputs: LogisticsInputs
         ]
     )
     assert sorted(rows["delivery_id"]) == sorted(inputs.deliveries["delivery_id"])
-    acted = float(plan.alerts["action_cost"].sum())
-    assert rows["expected_cost"].sum() + acted == pytest.approx(plan.facts["expected_cost"])
+    spared = float(plan.alerts["expected_saving"].sum())
+    assert rows["expected_cost"].sum() - spared == pytest.approx(plan.facts["expected_cost"])
     assert rows["naive_expected_cost"].sum() == pytest.approx(plan.facts["naive_cost"])
     assert rows["lower_bound"].sum() <= rows["expected_cost"].sum() + 1e-6
 
@@ -150,3 +150,37 @@ def test_tracking_tells_late_missing_and_as_planned(plan: RoutePlan) -> None:
     # What arrives after the day opened is not known yet.
     early = tracking(frames(plan), legs.with_columns(pl.lit(datetime(2025, 7, 3, tzinfo=UTC)).alias("arrived_at")), DAY)
     assert set(early["state"]) == {"missing"}
+
+
+def test_a_warning_is_settled_by_the_lateness_that_it_spared() -> None:
+    opened = datetime(2024, 5, 6, tzinfo=UTC)
+
+    def at(hour: float) -> datetime:
+        return opened + timedelta(hours=hour)
+
+    plan = {
+        "routes": pl.DataFrame({"decision_id": ["r1", "r2"], "delivery_id": ["a", "b"]}),
+        "alerts": pl.DataFrame(
+            {"subject": ["a"], "agreed_until": [at(9)], "action_cost": [4.0], "decision_id": ["w1"]},
+            schema_overrides={"agreed_until": pl.Datetime("us", "UTC")},
+        ),
+    }
+    legs = pl.DataFrame(
+        {
+            "delivery_id": ["a", "b"], "vehicle_id": ["v", "v"], "departed_at": [at(7)] * 2, "stop": [1, 2],
+            "leg_started_at": [at(7), at(9.2)], "arrived_at": [at(9.1), at(9.5)], "left_at": [at(9.2), at(9.6)],
+            "due_at": [at(8), at(10)], "quantity": [1.0, 3.0], "km": [10.0, 5.0], "drive_minutes": [126.0, 18.0],
+        },
+        schema_overrides=dict.fromkeys(
+            ("departed_at", "leg_started_at", "arrived_at", "left_at", "due_at"), pl.Datetime("us", "UTC")
+        ),
+    )  # fmt: skip
+    vehicles = pl.DataFrame({"vehicle_id": ["v"], "fixed_cost": [20.0], "cost_per_km": [1.0], "cost_per_hour": [0.0]})
+    deliveries = pl.DataFrame({"delivery_id": ["a", "b"], "late_cost_per_minute": [0.5, 0.5]})
+    found = {row["decision_id"]: row for row in realized(plan, legs, vehicles, deliveries).to_dicts()}
+    # 20 for the vehicle and 10 km home are shared by load; 66 minutes after the window cost 33.
+    assert found["r1"]["realized_cost"] == pytest.approx(10 + 0.25 * 30 + 33)
+    assert found["r2"]["realized_cost"] == pytest.approx(5 + 0.75 * 30)
+    # Six minutes after the time agreed on cost 3 instead of 33; agreeing cost 4.
+    assert found["w1"]["realized_cost"] == pytest.approx(4 - 30) and found["w1"]["naive_realized_cost"] == 0.0
+    assert found["r1"]["naive_realized_cost"] is None
