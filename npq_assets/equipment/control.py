@@ -149,7 +149,6 @@ class Proposal:
         seen: Lowest and highest value in the log by setting.
         kind: `improve` or `withdraw`; empty where nothing is proposed.
         reason: Why, in words.
-        cost_now: Expected cost a day under the settings in force, against the middle of the limits (money).
         notes: Settings left out, and why.
     """
 
@@ -160,7 +159,6 @@ class Proposal:
     seen: dict[str, tuple[float, float]]
     kind: str
     reason: str
-    cost_now: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -418,9 +416,7 @@ def _best(surface: Surface, log: MachineLog, limits: list[SettingLimits], notes:
             notes,
         )
     words = "; ".join(_effects(surface, log, now, after))
-    return Proposal(
-        values, saving, saving - half, saving + half, seen, "improve", words, surface.cost(now) * scale, notes
-    )
+    return Proposal(values, saving, saving - half, saving + half, seen, "improve", words, notes)
 
 
 def _simultaneous(settings: int, regimes: int) -> float:

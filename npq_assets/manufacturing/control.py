@@ -1,6 +1,6 @@
 """The day's proposals of settings, and the way back from changes that made things worse.
 
-The mathematics is in `equipment.control`, what was known when in `equipment_inputs`; who approves and publishes in `set_points`.
+The mathematics is in `equipment.control`, what was known when in `equipment_inputs`; who approves and publishes in `approval`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import polars as pl
 from npq_assets.equipment.control import (
     COMPARED_DAYS,
     HELD_DAYS,
+    PAYBACK_DAYS,
     MachineLog,
     Proposal,
     SettingLimits,
@@ -39,7 +40,7 @@ class ControlDecision:
     Attributes:
         settings: The columns of `machine_settings`; a row a setting that should change.
         accounts: decision_id, expected_cost, naive_expected_cost, lower_bound by machine with a proposal, for the days that it
-            is left alone: scrap, energy and time against the middle of the limits.
+            is left alone: scrap, energy and time against the settings in force, which are the naive rule's.
         refusals: machine_id, reason: machines without a proposal, and why.
         facts: Everything that is one number or word.
     """
@@ -116,13 +117,11 @@ def _enter(
         )  # fmt: skip
     days = float(HELD_DAYS)
     change = sum(abs(found.values[s.name] - s.current) * s.change_cost for s in limits if s.name in found.values)
-    # Costs are against the middle of the limits; a constant on both sides keeps them above nothing.
-    floor = abs(found.cost_now) + abs(found.saving)
-    naive = (found.cost_now + floor) * days
     # A change is paid once and used for longer than the days until the next look.
-    cost = naive - found.saving * days + change * days / 28.0
+    cost = change * days / PAYBACK_DAYS - found.saving * days
     key = decision_id(inputs.as_of, "manufacturing", KIND, (machine,), inputs.snapshot)
-    accounts.append((key, cost, naive, cost))
+    # The optimum of a convex program is its own bound; a way back has no alternative that the log could price.
+    accounts.append((key, cost, 0.0, cost))
 
 
 def machine_log(inputs: ControlInputs, machine: str, limits: list[SettingLimits]) -> MachineLog | None:

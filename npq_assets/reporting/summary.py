@@ -33,10 +33,9 @@ def summary_frame(ledger: pl.DataFrame) -> pl.DataFrame:
             pl.col("lower_bound").sum().alias("bound"),
         )
         .with_columns(
-            # Costs below zero are earnings: what is earned beyond the naive rule, as a share of its earnings.
+            # Costs below zero are earnings: what is earned beyond the naive rule, as a share of its earnings; no share of nothing.
             pl.when(pl.col("naive") != 0)
             .then((pl.col("naive") - pl.col("expected")) / pl.col("naive").abs())
-            .otherwise(0.0)
             .alias("saving"),
             pl.when(pl.col("expected") != 0)
             .then(((pl.col("expected") - pl.col("bound")) / pl.col("expected").abs()).clip(lower_bound=0))
@@ -72,7 +71,7 @@ def summary_table(
             f"{row['decisions']:,}",
             f"{row['expected']:,.2f}",
             f"{row['naive']:,.2f}",
-            f"{row['saving']:.1%}",
+            "" if row["saving"] is None else f"{row['saving']:.1%}",
             f"{row['bound']:,.2f}",
             f"{row['gap']:.2%}",
             f"{(steps or {}).get(row['kind'], seconds):.1f}",
