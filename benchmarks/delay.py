@@ -1,7 +1,7 @@
 """Delays of transports: `python -m benchmarks.delay --data DIR --out DIR`.
 
 Learns from trips with an outcome, predicts those without: the calibrated probability of arriving more than 30 minutes late
-and the quantiles of the delay. With `--hold-out 9` the given months of the history are predicted instead, from earlier ones,
+and the quantiles of the delay. With `--hold-out 7,8,9` the given months of the history are predicted instead, from earlier ones,
 and scored here beside rivals from the same run: the base rate, the same model told the schedule only, and with the level of
 its training (else the level follows what was seen of the days before each).
 
