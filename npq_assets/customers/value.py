@@ -192,9 +192,8 @@ def _judge(judged: _Unseen) -> tuple[str, str, dict[str, Any]]:
 
 
 def _simplest_best(losses: dict[str, Floats], judgement: dict[str, Any], what: str) -> str:
-    """The first model, or that whose paired gain over the first is surest: the highest lower end of a 95 % interval, if > 0."""
+    """The first model, or the one of least loss among those whose paired gain over the first excludes zero at 95 %."""
     simple = chosen = next(iter(losses))
-    surest = 0.0
     for name, loss in losses.items():
         judgement[f"{what} loss {name}"] = float(loss.mean())
         if name == simple:
@@ -202,8 +201,8 @@ def _simplest_best(losses: dict[str, Floats], judgement: dict[str, Any], what: s
         gain = losses[simple] - loss
         half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
         judgement[f"{what} gain of {name} over {simple}"] = [float(gain.mean() - half), float(gain.mean() + half)]
-        if gain.mean() - half > surest:
-            chosen, surest = name, float(gain.mean() - half)
+        if gain.mean() - half > 0 and loss.mean() < losses[chosen].mean():
+            chosen = name
     judgement[what] = chosen
     return chosen
 
