@@ -2,7 +2,12 @@
 
 Learns from trips with an outcome, predicts those without: the calibrated probability of arriving more than 30 minutes late
 and the quantiles of the delay. With `--hold-out 9` the given months of the history are predicted instead, from earlier ones,
-and scored here beside rivals from the same run: the base rate, and the same model told the schedule only.
+and scored here beside rivals from the same run: the base rate, the same model told the schedule only, and with the level of
+its training (else the level follows what was seen of the days before each).
+
+What is told of a trip was known an hour before its scheduled departure: the airports' state of that moment and before, weather
+observed in an hour that was over by then, and the published schedule. Neither the order of the rows nor `row_id` is told: both
+follow the actual departures.
 """
 
 from __future__ import annotations
@@ -10,28 +15,42 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from npq_assets.forecasting.delay import DelayForecast, DelayModel, DelaySettings, train
+from npq_assets.forecasting.delay import (
+    DelayForecast,
+    DelayModel,
+    DelaySettings,
+    follow_level,
+    train,
+)
 
-SCHEDULE = ["minute", "hour", "weekday", "distance", "block", "night_gap"]
-BUSY = ["departures_hour", "departures_carrier_hour", "arrivals_before", "rotation", "turn_minutes", "from_start"]
+SCHEDULE = ["minute", "hour", "weekday", "distance", "block", "night_gap", "padding"]
+BUSY = ["departures_hour", "departures_carrier_hour", "departures_before", "rotation", "turn_minutes", "from_start"]
 STATE = ["st60", "st180", "nd60", "st_change"]
+BEFORE = [f"{name}_{back}h_ago" for back in (1, 2, 4) for name in ("st60", "nd60")] + ["st_worst"]
 WEATHER = ["temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib", "wind_x", "wind_y",
            "precip_3h", "visib_3h", "pressure_change"]  # fmt: skip
 CATEGORIES = ["carrier", "origin", "dest", "carrier_flight", "origin_dest", "carrier_origin_hour", "dest_hour"]
 
 
 def features(trips: pl.DataFrame, state: pl.DataFrame, weather: pl.DataFrame) -> pl.DataFrame:
-    """What is known before departure, a row a trip; nothing looks at a trip's own or a later outcome."""
-    frame = trips.with_columns(pl.col("carrier", "origin", "dest").cast(pl.String)).join(state, on="row_id", how="left")
+    """What is known of a trip an hour before departure, a row a trip; nothing looks at its own or a later outcome.
+
+    Columns `seen_...` are the exception: what the airport's state tells of the trip up to three hours afterwards, for
+    hindsight on earlier days only.
+    """
+    frame = trips.with_columns(pl.col("carrier", "origin", "dest").cast(pl.String)).join(
+        state.select("row_id", "st60", "st180", "nd60"), on="row_id", how="left"
+    )
     air = weather.with_columns(pl.col("time_hour").str.to_datetime(time_zone="UTC").dt.cast_time_unit("us").alias("th"))
     air = (
-        air.unique(["origin", "th"], keep="first")
+        air.unique(["origin", "th"], keep="first", maintain_order=True)
         .sort("origin", "th")
         .with_columns(
             pl.col("precip").rolling_sum(3, min_samples=1).over("origin").alias("precip_3h"),
@@ -39,17 +58,18 @@ def features(trips: pl.DataFrame, state: pl.DataFrame, weather: pl.DataFrame) ->
             (pl.col("pressure") - pl.col("pressure").shift(3).over("origin")).alias("pressure_change"),
             (pl.col("wind_speed") * (pl.col("wind_dir") * np.pi / 180).sin()).alias("wind_x"),
             (pl.col("wind_speed") * (pl.col("wind_dir") * np.pi / 180).cos()).alias("wind_y"),
+            # An hour before departure the departure's own hour has not begun, and the one before it is not over.
+            pl.col("th") + pl.duration(hours=2),
         )
     )
     frame = frame.join(air.select("origin", "th", *list(WEATHER)), on=["origin", "th"], how="left")
     start, end = pl.col("sched_dep_time"), pl.col("sched_arr_time")
     minute = (start // 100) * 60 + start % 100
     block = ((end // 100) * 60 + end % 100 - minute) % 1440
-    day = ["year", "month", "day"]
     frame = frame.with_columns(
         minute.alias("minute"),
         (start // 100).alias("hour"),
-        pl.date("year", "month", "day").dt.weekday().alias("weekday"),
+        pl.date("year", "month", "day").alias("date"),
         block.alias("block"),
         (block - pl.col("distance") / 7.5).alias("night_gap"),
         (pl.col("st60") - pl.col("st180")).alias("st_change"),
@@ -57,28 +77,70 @@ def features(trips: pl.DataFrame, state: pl.DataFrame, weather: pl.DataFrame) ->
         (pl.col("origin") + pl.col("dest")).alias("origin_dest"),
         (pl.col("carrier") + pl.col("origin") + (start // 100).cast(pl.String)).alias("carrier_origin_hour"),
         (pl.col("dest") + (start // 300).cast(pl.String)).alias("dest_hour"),
-    )
-    same = [*day, "origin"]
+    ).sort("sched", "carrier", "flight", "origin")
+    same = ["date", "origin"]
     frame = frame.with_columns(
+        pl.col("date").dt.weekday().alias("weekday"),
+        # Minutes that the published schedule gives this trip beyond what it gives others on the same way.
+        (pl.col("block") - pl.col("block").median().over("origin_dest")).alias("padding"),
         pl.len().over([*same, "hour"]).alias("departures_hour"),
         pl.len().over([*same, "hour", "carrier"]).alias("departures_carrier_hour"),
-        (minute.rank("ordinal").over(same)).alias("arrivals_before"),
-        pl.when(pl.col("tailnum").is_not_null()).then(minute.rank("ordinal").over([*day, "tailnum"])).alias("rotation"),
-        (pl.col("minute") - 300).alias("from_start"),
-    )
-    # Minutes since the same aircraft's last scheduled departure that day: short turns carry delays on.
-    order = frame.sort(*day, "tailnum", "minute").select(
-        "row_id",
+        pl.col("minute").rank("min").over(same).alias("departures_before"),
         pl.when(pl.col("tailnum").is_not_null())
-        .then(pl.col("minute") - pl.col("minute").shift(1).over([*day, "tailnum"]))
+        .then(pl.col("minute").rank("min").over("date", "tailnum"))
+        .alias("rotation"),
+        (pl.col("minute") - 300).alias("from_start"),
+        # Minutes since the same aircraft's last scheduled departure that day: short turns carry delays on.
+        pl.when(pl.col("tailnum").is_not_null())
+        .then(pl.col("minute") - pl.col("minute").shift(1).over("date", "tailnum"))
         .alias("turn_minutes"),
+        pl.col("st60").cum_max().over(same).alias("st_worst"),
     )
-    return frame.join(order, on="row_id", how="left").sort("sched", "row_id")
+    return _clock(frame)
+
+
+def _clock(frame: pl.DataFrame) -> pl.DataFrame:
+    """The airports' states at other moments of the same day: before at this airport, now at the others, and afterwards."""
+    clock = (
+        frame.select("origin", "date", "sched", "st60", "nd60")
+        .unique(["origin", "sched"], keep="first", maintain_order=True)
+        .sort("sched")
+    )
+    for hours in (-1, -2, -4, 1, 2, 3):
+        ask = frame.with_row_index("row").select(
+            "row", "origin", "date", (pl.col("sched") + pl.duration(hours=hours)).alias("at")
+        )
+        told = clock.rename({"sched": "at"})
+        got = ask.sort("at").join_asof(told, on="at", by=["origin", "date"], check_sortedness=False).sort("row")
+        names = {n: f"seen_{n}_{hours}h" if hours > 0 else f"{n}_{-hours}h_ago" for n in ("st60", "nd60")}
+        frame = frame.with_columns(got[n].alias(name) for n, name in names.items())
+    for k, origin in enumerate(sorted(clock["origin"].unique())):
+        ask = frame.with_row_index("row").select("row", "date", pl.col("sched").alias("at"))
+        told = clock.filter(pl.col("origin") == origin).drop("origin").rename({"sched": "at"})
+        got = ask.sort("at").join_asof(told, on="at", by="date", check_sortedness=False).sort("row")
+        frame = frame.with_columns(got["st60"].alias(f"st60_at_{k}"), got["nd60"].alias(f"nd60_at_{k}"))
+    whole = (pl.col("st60") * pl.col("nd60")).sum() / pl.col("nd60").sum().clip(1)
+    return frame.with_columns(whole.over("date", "origin").alias("seen_day"))
 
 
 def learn(frame: pl.DataFrame, numeric: list[str], categories: list[str], settings: DelaySettings) -> DelayModel:
     """A model of arrival delay from the rows whose outcome is known."""
     return train(frame.filter(pl.col("arr_delay").is_not_null()), "arr_delay", numeric, categories, settings)
+
+
+def known_ahead(frame: pl.DataFrame) -> list[str]:
+    """Numeric features that a forecast may use."""
+    elsewhere = [name for name in frame.columns if name.startswith(("st60_at_", "nd60_at_"))]
+    return [*SCHEDULE, *BUSY, *STATE, *BEFORE, *elsewhere, *WEATHER]
+
+
+def follow(known: pl.DataFrame, target: pl.DataFrame, fixed: DelayForecast, settings: DelaySettings) -> DelayForecast:
+    """The forecast with its level following what was seen of the days before each; no outcome of the target is looked at."""
+    seen = [name for name in known.columns if name.startswith("seen_")]
+    numeric = [*SCHEDULE, "rotation", "st60", "nd60", *seen]
+    quick = replace(settings, trees=settings.trees // 2, learning_rate=settings.learning_rate * 1.5)
+    hindsight = learn(known, numeric, ["carrier", "origin", "dest", "origin_dest"], quick).predict(target)
+    return follow_level(fixed, hindsight, target["date"].to_physical().to_numpy().astype(np.int64))
 
 
 def score(y: np.ndarray, forecast: DelayForecast, threshold: float) -> dict[str, float]:
@@ -140,8 +202,8 @@ def main() -> None:
     else:
         known = frame.filter(pl.col("row_id").is_in(train_rows["row_id"].implode()))
         target = frame.filter(pl.col("row_id").is_in(asked["row_id"].implode()))
-    model = learn(known, [*SCHEDULE, *BUSY, *STATE, *WEATHER], CATEGORIES, settings)
-    forecast = model.predict(target)
+    fixed = learn(known, known_ahead(frame), CATEGORIES, settings).predict(target)
+    forecast = follow(known, target, fixed, settings)
     arguments.out.mkdir(parents=True, exist_ok=True)
     out = pl.DataFrame(
         {"row_id": target["row_id"], "p": forecast.late}
@@ -150,11 +212,16 @@ def main() -> None:
     out.write_parquet(arguments.out / "delay.parquet")
     print(f"{known.height:,} trips learned from, {target.height:,} predicted, {time.monotonic() - began:.0f} s")
     if arguments.hold_out:
-        _judge(known, target, forecast, settings, arguments.out)
+        _judge(known, target, fixed, forecast, settings, arguments.out)
 
 
 def _judge(
-    known: pl.DataFrame, target: pl.DataFrame, forecast: DelayForecast, settings: DelaySettings, out: Path
+    known: pl.DataFrame,
+    target: pl.DataFrame,
+    fixed: DelayForecast,
+    forecast: DelayForecast,
+    settings: DelaySettings,
+    out: Path,
 ) -> None:
     y = target["arr_delay"].to_numpy()
     past = known["arr_delay"].drop_nulls().to_numpy()
@@ -163,6 +230,7 @@ def _judge(
     threshold = settings.threshold or 0.0
     table: dict[str, dict[str, Any]] = {
         "npq": score(y, forecast, threshold),
+        "level as trained": score(y, fixed, threshold),
         "schedule only": score(y, plain.predict(target), threshold),
         "base rate": score(y, base_rate(past, target.height, settings), threshold),
     }

@@ -18,7 +18,7 @@ from npq_assets.equipment.useful_life import CAP, predict
 
 def mean_life(train: pl.DataFrame, asked: pl.DataFrame) -> np.ndarray:
     """The rival without sensors: mean life of the engines that lived longer than the one asked about, less its age."""
-    lives = train.group_by("unit").agg(pl.col("cycle").max())["cycle"].to_numpy()
+    lives = train.group_by("unit", maintain_order=True).agg(pl.col("cycle").max())["cycle"].to_numpy()
     ages = asked.group_by("unit", maintain_order=True).agg(pl.col("cycle").max())["cycle"].to_numpy()
     longer = [lives[lives > a] for a in ages]
     return np.array([min(CAP, (more.mean() - a) if len(more) else 0.0) for a, more in zip(ages, longer, strict=True)])
@@ -36,7 +36,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     frames = []
     print(
-        f"{'set':>8} {'learner':>20} {'RMSE held out':>14} {'NASA per 100':>13} {'coverage of 90 %':>17} {'s':>6}  candidates"
+        f"{'set':>8} {'learner':>20} {'RMSE held out':>14} {'lean':>5} {'RMSE':>6} {'NASA per 100':>13} "
+        f"{'upright':>8} {'coverage of 90 %':>17} {'s':>6}  candidates"
     )
     for path in paths:
         name, began = path.stem.removeprefix("train_"), time.monotonic()
@@ -49,7 +50,8 @@ def main() -> None:
         frames.append(found.prediction.with_columns(dataset=pl.lit(name)))
         losses = ", ".join(f"{k} {v:.2f}" for k, v in found.losses.items())
         print(
-            f"{name:>8} {found.chosen:>20} {found.losses[found.chosen]:>14.2f} {found.nasa:>13.0f} {found.coverage:>17.2f} "
+            f"{name:>8} {found.chosen:>20} {found.losses[found.chosen]:>14.2f} {found.lean:>5.2f} {found.rmse:>6.2f} "
+            f"{found.nasa:>13.0f} {found.nasa_upright:>8.0f} {found.coverage:>17.2f} "
             f"{time.monotonic() - began:>6.1f}  {losses}",
             flush=True,
         )

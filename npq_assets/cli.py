@@ -230,6 +230,69 @@ def move_order(
         )
 
 
+settings_app = typer.Typer(no_args_is_help=True, help="Set-points of machines: approve, publish, roll back.")
+app.add_typer(settings_app, name="settings")
+AsOfOption = Annotated[str | None, typer.Option("--as-of", help="Day of the proposals, YYYY-MM-DD; else the latest.")]
+LiveOption = Annotated[bool, typer.Option("--live", help="Really send; without it nothing leaves.")]
+
+
+def _proposed(home: Home, as_of: str | None) -> date:
+    found = sorted(home.decision_folder("manufacturing", "machine_settings").glob("as_of=*"))
+    day = _day(as_of)
+    if day is None and not found:
+        raise NpqError(f"{home.root}: no settings were proposed yet; npq run makes them")
+    return day or date.fromisoformat(found[-1].name.removeprefix("as_of="))
+
+
+@settings_app.command("list")
+def settings_list(as_of: AsOfOption = None, home: HomeOption = None) -> None:
+    """Proposals of a day and what became of earlier ones."""
+    from npq_assets.manufacturing.approval import listing
+
+    at = Home.at(home)
+    for row in listing(at, _proposed(at, as_of)):
+        _say(
+            f"{row['decision_id']}  {row['machine']:<16} {row['setting']:<14} {row['from']:>10g} -> {row['to']:<10g} "
+            f"{row['standing']}"
+        )
+
+
+@settings_app.command("approve")
+def settings_approve(
+    decision_id: Annotated[list[str] | None, typer.Argument(help="Decisions; none for all of the day.")] = None,
+    by: Annotated[str, typer.Option(help="Who approves.")] = "",
+    as_of: AsOfOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Approves proposed settings; nothing leaves before `publish --live`."""
+    from npq_assets.manufacturing.approval import approve, proposals
+
+    at = Home.at(home)
+    day = _proposed(at, as_of)
+    chosen = decision_id or [point.decision_id for point in proposals(at, day)]
+    _say(f"{len(approve(at, day, chosen, by))} approved by {by}")
+
+
+@settings_app.command("publish")
+def settings_publish(live: LiveOption = False, home: HomeOption = None) -> None:
+    """Hands approved settings to the broker of npq.toml, else to the outbox; a dry run unless --live."""
+    from npq_assets.manufacturing.approval import publish, publisher_for
+
+    at = Home.at(home)
+    for found in publish(at, publisher_for(at), live=live):
+        _say(f"{found.set_point.machine_id} {found.set_point.setting}: {found.status}; {found.detail}")
+
+
+@settings_app.command("rollback")
+def settings_rollback(decision_id: list[str], live: LiveOption = False, home: HomeOption = None) -> None:
+    """Sets the values again that were in force before; a dry run unless --live."""
+    from npq_assets.manufacturing.approval import publisher_for, roll_back
+
+    at = Home.at(home)
+    for found in roll_back(at, decision_id, publisher_for(at), live=live):
+        _say(f"{found.set_point.machine_id} {found.set_point.setting}: {found.status}; {found.detail}")
+
+
 @app.command()
 def replan(
     as_of: Annotated[str, typer.Option("--as-of", help="The day whose routes are re-planned, YYYY-MM-DD.")],

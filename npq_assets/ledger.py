@@ -32,6 +32,7 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
     def ledger(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
         """Opens the day's accounts and settles earlier ones whose outcome has landed."""
         from npq_assets.logistics.outcome import settle_accounts as settle_deliveries
+        from npq_assets.manufacturing.equipment_outcome import settle_maintenance
         from npq_assets.manufacturing.outcome import settle_plans
         from npq_assets.retail.outcome import settle_accounts, settle_overrides
 
@@ -40,6 +41,7 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
         settled: Counter[date] = Counter(settle_accounts(home.home))
         settled.update(settle_deliveries(home.home, day))
         settled.update(settle_plans(home.home, day))
+        settled.update(settle_maintenance(home.home, day))
         overrides = settle_overrides(home.home)
         return dg.MaterializeResult(
             metadata={
@@ -60,6 +62,7 @@ def open_accounts(home: Home, day: object) -> pl.DataFrame:
     """Writes the ledger rows of a day's decisions, keeping outcomes that are known of the same decisions."""
     from npq_assets.evaluation.ledger import ledger_rows
     from npq_assets.logistics.output import logistics_accounts
+    from npq_assets.manufacturing.equipment_output import equipment_accounts
     from npq_assets.manufacturing.output import accounts_of as manufacturing_accounts
     from npq_assets.retail.customer_output import customer_accounts
     from npq_assets.retail.output import load_plan
@@ -70,6 +73,7 @@ def open_accounts(home: Home, day: object) -> pl.DataFrame:
     accounts += customer_accounts(home, day)
     accounts += logistics_accounts(home, day)
     accounts += manufacturing_accounts(home, day)
+    accounts += equipment_accounts(home, day)
     if not accounts:
         return LEDGER.empty()
     rows = pl.concat(accounts, how="vertical_relaxed")

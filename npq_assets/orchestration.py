@@ -3,7 +3,7 @@
 What an asset computes does not belong here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from npq_assets.settings import Home
+from npq_assets.verdicts import Verdict
 
 AS_OF = dg.DailyPartitionsDefinition(start_date="2000-01-01", end_offset=1)
 """Forecasts and decisions are made as of a day, before it opens; tomorrow is the last day that can be planned."""
@@ -68,6 +69,23 @@ class HomeResource(dg.ConfigurableResource):
 def as_of_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> date:
     """The as-of day of a run: its partition key."""
     return date.fromisoformat(context.partition_key)
+
+
+def skipped(reason: str) -> dg.MaterializeResult[None]:
+    """What an asset yields that could not be computed."""
+    return dg.MaterializeResult(metadata={"skipped": reason, "dagster/row_count": 0})
+
+
+def check_results(key: dg.AssetKey, verdicts: Iterable[Verdict]) -> Iterator[dg.AssetCheckResult]:
+    """Verdicts on an asset as Dagster has them."""
+    for verdict in verdicts:
+        yield dg.AssetCheckResult(
+            asset_key=key,
+            check_name=verdict.name,
+            passed=verdict.passed,
+            severity=dg.AssetCheckSeverity.ERROR if verdict.blocking else dg.AssetCheckSeverity.WARN,
+            metadata={"detail": verdict.detail},
+        )
 
 
 def preview(frame: pl.DataFrame, rows: int = 8) -> dg.MarkdownMetadataValue:

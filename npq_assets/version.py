@@ -14,6 +14,7 @@ _PARTS = (
     "recommendation",
     "retail",
     "manufacturing",
+    "equipment",
     "logistics",
 )
 

@@ -21,6 +21,7 @@ from npq_assets.company.config import FAMILIES, PLANNED_DAYS
 from npq_assets.company.plant_planner import PlantPlanner
 from npq_assets.company.shop_floor import RECEIPT_LEAD, FloorDay, Order, Run, ShopFloor
 from npq_assets.company.stores import StoreDay
+from npq_assets.company.wear import Replaced, Wear
 from npq_assets.company.world import Company
 
 TableFile = tuple[str, str, pl.DataFrame]
@@ -47,10 +48,14 @@ WORN_SLOWER = 0.08
 WORN_SCRAP = 2.0
 # Components are replaced at this age unless they failed before: the naive fixed interval.
 REPLACE_AT_DAYS = 120
-INSPECTED_DAYS = 90
+MEASURED_DAYS = 240
+# Every so many units measured, one is inspected: the fixed inspection.
+INSPECTED_EVERY = 2
+INSPECTION_COST = 1.5
+MISS_COST = 40.0
 # Stock is counted every day for this long before the as-of day, on Mondays before that.
 DAILY_COUNT_DAYS = 56
-UNITS_INSPECTED = 8
+UNITS_MEASURED = 8
 READINGS_PER_DAY = 4
 
 # Name, unit cost, family of machines that consume it, units per unit of product, days of mean use that are kept at most.
@@ -83,16 +88,40 @@ class Component:
 
 
 COMPONENTS: tuple[Component, ...] = (
-    Component("bearing", 150.0, 350.0, 1900.0, 60.0, 300.0, "vibration", 2.0, 0.25, 3.0),
-    Component("pump", 190.0, 600.0, 2600.0, 90.0, 360.0, "pressure", 6.0, 0.20, -2.0),
-    Component("heater", 230.0, 450.0, 1500.0, 45.0, 240.0, "temperature", 74.0, 1.2, 12.0),
+    Component("bearing", 120.0, 350.0, 1900.0, 60.0, 300.0, "vibration", 2.0, 0.25, 3.0),
+    Component("pump", 140.0, 600.0, 2600.0, 90.0, 360.0, "pressure", 6.0, 0.20, -2.0),
+    Component("heater", 130.0, 450.0, 1500.0, 45.0, 240.0, "temperature", 74.0, 1.2, 12.0),
 )
 
-_SETTINGS: tuple[tuple[str, float, float, float], ...] = (
-    ("speed", 60.0, 120.0, 2.0),
-    ("temperature", 65.0, 90.0, 5.0),
-    ("pressure", 4.0, 8.0, 15.0),
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a maker: its limits, the cost of a change, and the signs that the engineers are sure of."""
+
+    name: str
+    low: float
+    high: float
+    change_cost: float
+    ramp: float
+    scrap_sign: int
+    energy_sign: int
+    minutes_sign: int
+
+    def scaled(self, value: float) -> float:
+        """-1 at the lower limit, 1 at the upper."""
+        return (value - self.low) / (self.high - self.low) * 2.0 - 1.0
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("speed", 60.0, 120.0, 0.5, 10.0, 1, 0, -1),
+    Setting("temperature", 65.0, 90.0, 1.0, 4.0, 0, 1, 0),
+    Setting("pressure", 4.0, 8.0, 4.0, 0.6, 0, 1, 0),
 )
+# A value holds this many days in the log, and lies within this share of the range around the machine's usual one.
+_HELD_DAYS = (12, 28)
+_TRIED_SHARE = 0.18
+# The log ends with the usual values in force for so many days.
+_USUAL_DAYS = 14
 _DEFECTS = ("leak", "underweight", "label askew")
 
 
@@ -114,8 +143,6 @@ class Plant:
         self._ordered: list[Floats] = []
         self._lay_out()
         self._draw()
-        self._worn: NDArray[np.float64] = np.zeros((len(self.machine_ids), 0))
-        self._down: dict[tuple[int, int], float] = {}
         self._past: Past | None = None
 
     def _lay_out(self) -> None:
@@ -261,20 +288,84 @@ class Plant:
     def _holiday_cache(self) -> dict[int, set[date]]:
         return {}
 
-    def down_minutes(self, m: int, day: date) -> float:
-        """Unplanned standstill of a machine on a day: repairs, and short stops (minutes)."""
-        luck = float(streams.uniform(self.seed, "short stop", int(self.machine_keys[m]), day.toordinal())[0])
-        short = 0.0 if luck < 0.6 else round(150.0 * (luck - 0.6), 1)
-        repair = self._down.get((m, (day - self._days[0]).days), 0.0) if self._days else 0.0
-        return min(short + repair, MINUTES_PER_DAY)
+    def offset(self, day: date) -> int:
+        """Days since the first one observed."""
+        return (day - self._days[0]).days if self._days else 0
 
-    def condition(self, m: int, day: date) -> tuple[float, float]:
-        """How much slower than standard a machine runs, and its share of scrap, on a day: both grow with wear."""
-        offset = (day - self._days[0]).days if self._days else 0
-        worn = float(self._worn[m, offset]) if offset < self._worn.shape[1] else 0.0
+    def short_stops(self, m: int, day: date) -> float:
+        """Unplanned standstill of a machine on a day beside repairs (minutes)."""
+        luck = float(streams.uniform(self.seed, "short stop", int(self.machine_keys[m]), day.toordinal())[0])
+        return 0.0 if luck < 0.6 else round(150.0 * (luck - 0.6), 1)
+
+    def standstill(self, day: date, replaced: Sequence[Replaced]) -> tuple[Floats, Floats, Floats]:
+        """Working time that planned replacements take, that failures take (minutes), and what all of them cost (M each)."""
+        count = len(self.machine_ids)
+        planned, failed, cost = np.zeros(count), np.zeros(count), np.zeros(count)
+        for part in replaced:
+            component = COMPONENTS[part.component]
+            cost[part.machine] += component.failure_cost if part.failed else component.planned_cost
+            (failed if part.failed else planned)[part.machine] += (
+                component.failure_minutes if part.failed else component.planned_minutes
+            )
+        idle = np.array([self.maintenance_minutes(m, day) for m in range(count)])
+        return np.maximum(planned - idle, 0.0), failed, cost
+
+    def maintenance_minutes(self, m: int, day: date) -> float:
+        """Minutes outside working time in which the crew may work on a machine: while its shift is given to service."""
+        special = self._special(m, day)
+        return MINUTES_PER_DAY - special[0] if special is not None and special[2] == "service" else 0.0
+
+    def condition(self, m: int, day: date, worn: float, settings: Floats) -> tuple[float, float, float]:
+        """How much slower than standard a machine runs, its share of scrap and its power (kW), by wear and settings."""
         luck = float(streams.normal(self.seed, "pace", int(self.machine_keys[m]), day.toordinal())[0])
+        pace, scrap, power = self.response(m, settings)
         slow = 1.02 + 0.02 * luck + WORN_SLOWER * worn
-        return max(slow, 0.95), float(self.scrap_rate[m]) * (1.0 + (WORN_SCRAP - 1.0) * worn)
+        return (
+            max(slow, 0.95) * pace,
+            float(self.scrap_rate[m]) * (1.0 + (WORN_SCRAP - 1.0) * worn) * scrap,
+            float(self.power_kw[m]) * power,
+        )
+
+    def response(self, m: int, settings: Floats) -> tuple[float, float, float]:
+        """Factors on time, scrap and power that a maker's settings make; what the plant's engineers do not know exactly."""
+        if m >= self.makers:
+            return 1.0, 1.0, 1.0
+        u, heat, force = (setting.scaled(float(v)) for setting, v in zip(SETTINGS, settings, strict=True))
+        best = 0.5 * (streams.uniform(self.seed, "best setting", int(self.machine_keys[m]), np.arange(2)) - 0.5)
+        pace = 1.0 - 0.05 * u
+        scrap = 0.6 + 0.8 * (heat - best[0]) ** 2 + 0.5 * (force - best[1]) ** 2 + 0.12 * (1.0 + u) ** 2
+        power = 1.0 + 0.20 * heat + 0.16 * force + 0.05 * u
+        return pace, float(scrap), float(power)
+
+    @cached_property
+    def usual_settings(self) -> Floats:
+        """The values at which every machine usually runs (M, settings)."""
+        share = streams.uniform(self.seed, "setting", self.machine_keys[:, None], np.arange(len(SETTINGS))[None, :])
+        low, width = np.array([s.low for s in SETTINGS]), np.array([s.high - s.low for s in SETTINGS])
+        return np.asarray(np.round(low + (0.2 + 0.6 * share) * width, 2), float)
+
+    @cached_property
+    def setting_history(self) -> list[tuple[int, int, int, float]]:
+        """Day, machine, setting and new value of every change in the log: operators try what they think is better."""
+        last = len(self._days) - _USUAL_DAYS
+        found: list[tuple[int, int, int, float]] = []
+        for m in range(self.makers):
+            for k, setting in enumerate(SETTINGS):
+                day, number, usual = 0, 0, float(self.usual_settings[m, k])
+                while day < last:
+                    hold, way = streams.two_uniforms(self.seed, "tried", int(self.machine_keys[m]), k, number)
+                    value = usual + _TRIED_SHARE * (setting.high - setting.low) * (2.0 * float(way[0]) - 1.0)
+                    value = round(min(max(value, setting.low), setting.high), 2)
+                    found.append((day, m, k, value if number else usual))
+                    low, high = _HELD_DAYS
+                    day, number = day + low + int((high - low + 1) * float(hold[0])), number + 1
+                found.append((max(last, 0), m, k, usual))
+        return sorted(found)
+
+    def energy_price(self, day: date) -> float:
+        """Mean price of energy on a day (money per kWh)."""
+        daily = 1.0 + 0.25 * float(streams.normal(self.seed, "energy price", day.toordinal())[0])
+        return ENERGY_PRICE * max(daily, 0.3)
 
     def component_limit(self, p: int, components: Floats) -> float:
         """Units of a product that the components on hand allow."""
@@ -358,13 +449,27 @@ class Plant:
         yield "manufacturing.machine_calendar", f"machine-calendar-{config.as_of}", self.calendar_frame(first, until)
         ahead = config.as_of + timedelta(days=PLANNED_DAYS)
         yield "manufacturing.energy_prices", f"energy-prices-{config.as_of}", self.energy_frame(config.as_of, ahead)
-        self.foresee(len(self._days))
-        replaced, remaining = self._wear(len(self._days))
-        replacements = self._replacements_frame(replaced)
-        yield "manufacturing.component_replacements", f"replacements-{config.as_of}", replacements
-        yield from self._sensors(remaining)
+        past = self.past()
+        replaced = [(k, part) for k, day in enumerate(past.days) for part in day.replaced]
+        yield "manufacturing.component_replacements", f"replacements-{config.as_of}", self.replacements_frame(replaced)
+        yield "manufacturing.setting_changes", f"setting-changes-{config.as_of}", self._changes_frame()
+        yield "manufacturing.tolerances", "tolerances", _tolerances_frame()
+        yield "manufacturing.quality_costs", "quality-costs", _quality_costs_frame()
+        months = np.array([f"{day:%Y-%m}" for day in self._days])
+        for month in dict.fromkeys(months):
+            picked = np.flatnonzero(months == month)
+            frame = self.telemetry_frame(picked, past.worn[picked])
+            yield "manufacturing.telemetry", f"telemetry-{month}", frame
+        errors = self.errors_frame(np.arange(len(self._days)), past.worn)
+        yield "manufacturing.machine_errors", f"errors-{config.as_of}", errors
         yield from self._history()
-        yield from self._quality(remaining)
+        begin = max(0, len(self._days) - MEASURED_DAYS)
+        units = pl.concat([self.units_frame(k, past.worn[k]) for k in range(begin, len(self._days))])
+        inspected = units.filter(pl.col("number") % INSPECTED_EVERY == 0)
+        # What was measured on the last day is inspected on the next.
+        inspected = inspected.filter(pl.col("measured_at") < pl.lit(self._days[-1]).cast(pl.Datetime("us", "UTC")))
+        yield "manufacturing.inspections", f"inspections-{config.as_of}", inspections_frame(inspected)
+        yield "manufacturing.measurements", f"measurements-{config.as_of}", measurements_frame(units)
 
     # Master data ------------------------------------------------------------------------------------------------------
 
@@ -418,8 +523,8 @@ class Plant:
             for m, machine in enumerate(self.machine_ids):
                 special = self._special(m, day)
                 if special is not None:
-                    rows.append((machine, day, *special))
-        columns = ["machine_id", "calendar_on", "minutes", "overtime_minutes", "reason"]
+                    rows.append((machine, day, *special, self.maintenance_minutes(m, day)))
+        columns = ["machine_id", "calendar_on", "minutes", "overtime_minutes", "reason", "maintenance_minutes"]
         return pl.DataFrame(rows, schema=columns, orient="row")
 
     def energy_frame(self, first: date, last: date) -> pl.DataFrame:
@@ -433,25 +538,26 @@ class Plant:
         return pl.DataFrame({"valid_at": _utc(stamps), "price_per_kwh": price.ravel()})
 
     def _settings_frame(self) -> pl.DataFrame:
-        seed = self.company.config.seed
-        rows = []
-        for m, machine in enumerate(self.machine_ids):
-            for k, (name, low, high, cost) in enumerate(_SETTINGS):
-                share = float(streams.uniform(seed, "setting", int(self.machine_keys[m]), k)[0])
-                rows.append((machine, name, low, high, round(low + (0.2 + 0.6 * share) * (high - low), 2), cost))
-        columns = ["machine_id", "setting", "low", "high", "current", "cost_per_unit_change"]
+        rows = [
+            (self.machine_ids[m], s.name, s.low, s.high, float(self.usual_settings[m, k]), s.change_cost, s.ramp,
+             s.scrap_sign, s.energy_sign, s.minutes_sign)
+            for m in range(self.makers)
+            for k, s in enumerate(SETTINGS)
+        ]  # fmt: skip
+        columns = [
+            "machine_id", "setting", "low", "high", "current", "cost_per_unit_change", "ramp_limit", "scrap_sign",
+            "energy_sign", "minutes_sign",
+        ]  # fmt: skip
         return pl.DataFrame(rows, schema=columns, orient="row")
 
-    # What happened ----------------------------------------------------------------------------------------------------
+    def _changes_frame(self) -> pl.DataFrame:
+        rows = [
+            (self.machine_ids[m], SETTINGS[k].name, datetime.combine(self._days[day], time(0)), value)
+            for day, m, k, value in self.setting_history
+        ]
+        return changes_frame([(*row, None) for row in rows])
 
-    def foresee(self, days: int) -> None:
-        """Draws wear and repairs of so many days from the first observed one; a longer look contains the shorter one."""
-        replaced, remaining = self._wear(days)
-        self._worn = np.clip(1.0 - remaining / 14.0, 0.0, 1.0).max(axis=1)
-        self._down = {}
-        for offset, m, c, failed in replaced:
-            minutes = COMPONENTS[c].failure_minutes if failed else COMPONENTS[c].planned_minutes
-            self._down[m, offset] = self._down.get((m, offset), 0.0) + minutes
+    # What happened ----------------------------------------------------------------------------------------------------
 
     def past(self) -> Past:
         """The plant's history under its own planner, and the state in which it ends."""
@@ -460,18 +566,27 @@ class Plant:
         return self._past
 
     def _live_past(self) -> Past:
-        self.foresee(len(self._days))
         components = np.ceil(self.component_target * 0.8)
+        wear = Wear(self.seed, self.machine_keys, np.array([c.life_days for c in COMPONENTS]), REPLACE_AT_DAYS)
         floor = ShopFloor(
-            self, np.ceil(5.0 * self._flow), components, np.full(len(self.machine_ids), -1, dtype=np.int64)
-        )
+            self, np.ceil(5.0 * self._flow), components, np.full(len(self.machine_ids), -1, dtype=np.int64), wear,
+            self.usual_settings.copy(),
+        )  # fmt: skip
         planner = PlantPlanner(self, self._flow)
         past = Past(floor, planner)
+        changes: dict[int, list[tuple[int, int, float]]] = {}
+        for k, m, setting, value in self.setting_history:
+            changes.setdefault(k, []).append((m, setting, value))
+        worn = []
         for k, day in enumerate(self._days):
             past.counts.append((day, floor.stock.copy(), floor.components.copy()))
             past.receipts += floor.buy(day)
+            for m, setting, value in changes.get(k, ()):
+                floor.settings[m, setting] = value
             lots, overtime = planner.lots(day, floor)
-            happened = floor.live(day, lots, overtime)
+            due = [(int(m), int(c)) for m, c in np.argwhere(wear.age(k) >= REPLACE_AT_DAYS)]
+            happened = floor.live(day, lots, overtime, [part for part in due if wear.remaining(k)[part] > 0])
+            worn.append(wear.worn(k))
             past.days.append(happened)
             past.orders.update({order.order_id: order for order in happened.changed})
             if k >= 6:
@@ -479,6 +594,7 @@ class Plant:
                 floor.accept(new)
                 planner.observe(new)
                 past.orders.update({order.order_id: order for order in new})
+        past.worn = np.array(worn).reshape(len(self._days), len(self.machine_ids), len(COMPONENTS))
         return past
 
     def _history(self) -> Iterator[TableFile]:
@@ -540,143 +656,108 @@ class Plant:
         schema = {"product_id": pl.String, "arrives_on": pl.Date, "quantity": pl.Float64, "ordered_on": pl.Date}
         return pl.DataFrame(rows, schema=schema, orient="row").sort("arrives_on", "product_id")
 
-    def _wear(self, days: int) -> tuple[list[tuple[int, int, int, bool]], NDArray[np.int64]]:
-        """Lives of all components: replacements (day, machine, component, failed) and days left to failure.
+    def _moment(self, purpose: str, day: date, *keys: int) -> datetime:
+        u = float(streams.uniform(self.seed, purpose, day.toordinal(), *keys)[0])
+        return datetime.combine(day, time(6)) + timedelta(minutes=int(u * MINUTES_PER_DAY))
 
-        Days left has shape (machines, components, days); it counts the true life, which no rule cut short yet.
-        """
-        seed = self.company.config.seed
-        replaced: list[tuple[int, int, int, bool]] = []
-        remaining = np.zeros((len(self.machine_ids), len(COMPONENTS), days), dtype=np.int64)
-        for m in range(len(self.machine_ids)):
-            for c, component in enumerate(COMPONENTS):
-                key = int(self.machine_keys[m])
-                # The first part is already in use when the log begins.
-                start = -int(REPLACE_AT_DAYS * 0.9 * float(streams.uniform(seed, "first part", key, c)[0]))
-                number = 0
-                while start < days:
-                    u = float(streams.uniform(seed, "life", key, c, number)[0])
-                    life = max(5, int(component.life_days * (-np.log(u)) ** (1 / 3.5)))
-                    end = start + min(life, REPLACE_AT_DAYS)
-                    if end < 0:  # Already gone: the log begins with its successor.
-                        start, number = end, number + 1
-                        continue
-                    span = slice(max(start, 0), min(end, days))
-                    remaining[m, c, span] = start + life - np.arange(span.start, span.stop)
-                    if end < days:
-                        replaced.append((end, m, c, life <= REPLACE_AT_DAYS))
-                    start, number = end, number + 1
-        return sorted(replaced), remaining
+    def _day(self, offset: int) -> date:
+        return self._days[0] + timedelta(days=int(offset))
 
-    def _moment(self, purpose: str, offset: int, *keys: int) -> datetime:
-        u = float(streams.uniform(self.company.config.seed, purpose, self._days[offset].toordinal(), *keys)[0])
-        return datetime.combine(self._days[offset], time(6)) + timedelta(minutes=int(u * MINUTES_PER_DAY))
-
-    def _replacements_frame(self, replaced: list[tuple[int, int, int, bool]]) -> pl.DataFrame:
+    def replacements_frame(self, replaced: Sequence[tuple[int, Replaced]]) -> pl.DataFrame:
+        """`manufacturing.component_replacements` of parts with the day on which they were replaced."""
+        moments = [self._moment("replaced", self._day(k), r.machine, r.component, int(r.failed)) for k, r in replaced]
         return pl.DataFrame(
             {
-                "replaced_at": _utc([self._moment("replaced", day, m, c) for day, m, c, _ in replaced]),
-                "machine_id": pl.Series([self.machine_ids[m] for _, m, _, _ in replaced], dtype=pl.String),
-                "component": pl.Series([COMPONENTS[c].name for _, _, c, _ in replaced], dtype=pl.String),
-                "cause": pl.Series(["failure" if failed else "planned" for *_, failed in replaced], dtype=pl.String),
+                "replaced_at": _utc(moments),
+                "machine_id": pl.Series([self.machine_ids[r.machine] for _, r in replaced], dtype=pl.String),
+                "component": pl.Series([COMPONENTS[r.component].name for _, r in replaced], dtype=pl.String),
+                "cause": pl.Series(["failure" if r.failed else "planned" for _, r in replaced], dtype=pl.String),
             }
         ).sort("replaced_at", "machine_id", "component")
 
-    def _sensors(self, remaining: NDArray[np.int64]) -> Iterator[TableFile]:
-        """`telemetry`, which shows wear in the last fortnight of a part, and `machine_errors`, which grow with it."""
-        seed = self.company.config.seed
-        machines = len(self.machine_ids)
-        ordinals = np.array([day.toordinal() for day in self._days])
-        keys = self.machine_keys[:, None, None, None]
-        sensor = np.arange(len(COMPONENTS))[None, :, None, None]
-        hour = np.arange(READINGS_PER_DAY)[None, None, None, :]
-        luck = streams.normal(seed, "reading", keys, sensor, ordinals[None, None, :, None], hour)
+    def telemetry_frame(self, offsets: NDArray[np.int64], worn: Floats) -> pl.DataFrame:
+        """`manufacturing.telemetry` of days, which shows the wear of parts (days, machines, components)."""
+        seed, machines = self.seed, len(self.machine_ids)
+        ordinals = np.array([self._day(k).toordinal() for k in offsets])
+        keys = self.machine_keys[None, None, :, None]
+        sensor = np.arange(len(COMPONENTS))[None, None, None, :]
+        hour = np.arange(READINGS_PER_DAY)[None, :, None, None]
+        luck = streams.normal(seed, "reading", keys, sensor, ordinals[:, None, None, None], hour)
         own = streams.normal(seed, "machine's normal", keys, sensor)
-        normal = np.array([c.normal for c in COMPONENTS])[None, :, None, None]
-        noise = np.array([c.noise for c in COMPONENTS])[None, :, None, None]
-        rise = np.array([c.rise for c in COMPONENTS])[None, :, None, None]
-        worn = np.clip(1.0 - remaining / 14.0, 0.0, 1.0)[..., None] ** 1.5
-        value = np.round(normal + noise * (luck + 0.8 * own) + rise * worn, 3)  # (machines, sensors, days, readings)
-        names = pl.Series([c.sensor for c in COMPONENTS])
-        months = np.array([f"{day:%Y-%m}" for day in self._days])
-        for month in dict.fromkeys(months):
-            picked = np.flatnonzero(months == month)
-            part = np.moveaxis(value[:, :, picked, :], (2, 3), (0, 1))  # (days, readings, machines, sensors)
-            stamps = np.array([self._days[k] for k in picked], dtype="datetime64[us]")[:, None] + (
-                np.arange(READINGS_PER_DAY) * (24 // READINGS_PER_DAY)
-            ).astype("timedelta64[h]")
-            per_stamp = machines * len(COMPONENTS)
-            index = np.tile(np.arange(per_stamp), stamps.size)
-            frame = pl.DataFrame(
-                {
-                    "measured_at": _utc(np.repeat(stamps.ravel(), per_stamp)),
-                    "machine_id": pl.Series(self.machine_ids).gather(index // len(COMPONENTS)),
-                    "sensor": names.gather(index % len(COMPONENTS)),
-                    "value": part.ravel(),
-                }
-            )
-            yield "manufacturing.telemetry", f"telemetry-{month}", frame
-        ordinal_keys = ordinals[None, None, :]
-        u = streams.uniform(
-            seed, "error", self.machine_keys[:, None, None], np.arange(len(COMPONENTS))[None, :, None], ordinal_keys
-        )
-        chance = 0.006 + 0.35 * np.clip(1.0 - remaining / 8.0, 0.0, 1.0)
-        machine, part_number, offset = np.nonzero(u < chance)
-        errors = pl.DataFrame(
+        normal, noise, rise = (np.array([getattr(c, name) for c in COMPONENTS]) for name in ("normal", "noise", "rise"))
+        value = np.round(normal + noise * (luck + 0.8 * own) + rise * worn[:, None] ** 1.5, 3)
+        stamps = np.array([self._day(k) for k in offsets], dtype="datetime64[us]")[:, None] + (
+            np.arange(READINGS_PER_DAY) * (24 // READINGS_PER_DAY)
+        ).astype("timedelta64[h]")
+        per_stamp = machines * len(COMPONENTS)
+        index = np.tile(np.arange(per_stamp), stamps.size)
+        return pl.DataFrame(
             {
-                "occurred_at": _utc(
-                    [
-                        self._moment("error time", int(k), int(m), int(c))
-                        for m, c, k in zip(machine, part_number, offset, strict=True)
-                    ]
-                ),
-                "machine_id": pl.Series(self.machine_ids).gather(machine),
-                "error_code": pl.Series([f"E{10 * (c + 1):03d}" for c in part_number], dtype=pl.String),
+                "measured_at": _utc(np.repeat(stamps.ravel(), per_stamp)),
+                "machine_id": pl.Series(self.machine_ids).gather(index // len(COMPONENTS)),
+                "sensor": pl.Series([c.sensor for c in COMPONENTS]).gather(index % len(COMPONENTS)),
+                "value": value.ravel(),
             }
-        ).sort("occurred_at", "machine_id", "error_code")
-        yield "manufacturing.machine_errors", f"errors-{self.company.config.as_of}", errors.unique(maintain_order=True)
+        )
 
-    def _quality(self, remaining: NDArray[np.int64]) -> Iterator[TableFile]:
-        """`inspections` and `measurements` of the last weeks: worn machines make more defects."""
-        company, seed = self.company, self.company.config.seed
-        begin = max(0, len(self._days) - INSPECTED_DAYS)
-        ordinals = np.array([day.toordinal() for day in self._days[begin:]])
-        offset, machine, unit = (index.ravel() for index in np.indices((len(ordinals), self.makers, UNITS_INSPECTED)))
-        keys = self.machine_keys[machine]
-        weight = streams.normal(seed, "weight", ordinals[offset], keys, unit)
-        seal = streams.normal(seed, "seal", ordinals[offset], keys, unit)
-        worn = np.clip(1.0 - remaining[machine, :, begin + offset].min(axis=1) / 14.0, 0.0, 1.0)
-        weight, seal = weight - 0.6 * worn, seal - 1.2 * worn
-        luck = streams.uniform(seed, "defect", ordinals[offset], keys, unit)
-        defect = np.select([seal < -2.1, weight < -2.3, luck < 0.008], _DEFECTS, "")
-        made_by = [np.flatnonzero(self.primary == m) for m in range(self.makers)]
-        product = [
-            company.product_ids[made_by[m][(o + u) % len(made_by[m])]]
-            for o, m, u in zip(offset, machine, unit, strict=True)
-        ]
-        days = np.array(self._days[begin:], dtype="datetime64[us]")
-        stamps = days[offset] + (6 * 60 + 100 * unit + machine % 60).astype("timedelta64[m]")
-        unit_id = [
-            f"U-{self._days[begin + o]:%Y%m%d}-{self.machine_ids[m]}-{u + 1}"
-            for o, m, u in zip(offset, machine, unit, strict=True)
+    def errors_frame(self, offsets: NDArray[np.int64], worn: Floats) -> pl.DataFrame:
+        """`manufacturing.machine_errors` of days, which grow in the last days of a part (worn: days, machines, components)."""
+        ordinals = np.array([self._day(k).toordinal() for k in offsets])
+        u = streams.uniform(
+            self.seed, "error", self.machine_keys[None, :, None], np.arange(len(COMPONENTS))[None, None, :],
+            ordinals[:, None, None],
+        )  # fmt: skip
+        day, machine, part = np.nonzero(u < 0.006 + 0.35 * np.clip(2.0 * worn - 1.0, 0.0, 1.0))
+        moments = [
+            self._moment("error time", self._day(offsets[k]), int(m), int(c))
+            for k, m, c in zip(day, machine, part, strict=True)
         ]
         frame = pl.DataFrame(
             {
-                "unit_id": unit_id,
-                "inspected_at": _utc(stamps),
+                "occurred_at": _utc(moments),
                 "machine_id": pl.Series(self.machine_ids).gather(machine),
-                "product_id": product,
+                "error_code": pl.Series([f"E{10 * (c + 1):03d}" for c in part], dtype=pl.String),
+            }
+        )
+        return frame.sort("occurred_at", "machine_id", "error_code").unique(maintain_order=True)
+
+    def units_frame(self, offset: int, worn: Floats) -> pl.DataFrame:
+        """Units measured on a day, with the defect that an inspection would find: worn machines make more of them.
+
+        Returns:
+            unit_id, number (1 … of the machine's day), measured_at, machine_id, product_id, weight, seal_strength, defect.
+        """
+        company, seed, day = self.company, self.seed, self._day(offset)
+        machine, unit = (index.ravel() for index in np.indices((self.makers, UNITS_MEASURED)))
+        keys, ordinal = self.machine_keys[machine], day.toordinal()
+        weight = streams.normal(seed, "weight", ordinal, keys, unit)
+        seal = streams.normal(seed, "seal", ordinal, keys, unit)
+        # Scales drift until the next calibration, each with its own rhythm.
+        phase = streams.uniform(seed, "calibrated", keys)
+        drift = 0.7 * np.modf(ordinal / 90.0 + phase)[0] - 0.35
+        tired = worn[machine].max(axis=1)
+        weight, seal = weight + drift - 0.6 * tired, seal - 1.2 * tired
+        luck = streams.uniform(seed, "defect", ordinal, keys, unit)
+        defect = np.select([seal < -2.1, weight < -2.3, luck < 0.006], _DEFECTS, "")
+        made_by = [np.flatnonzero(self.primary == m) for m in range(self.makers)]
+        stamp = np.datetime64(day, "us") + (6 * 60 + 100 * unit + machine % 60).astype("timedelta64[m]")
+        return pl.DataFrame(
+            {
+                "unit_id": [
+                    f"U-{day:%Y%m%d}-{self.machine_ids[m]}-{u + 1}" for m, u in zip(machine, unit, strict=True)
+                ],
+                "number": unit + 1,
+                "measured_at": _utc(stamp),
+                "machine_id": pl.Series(self.machine_ids).gather(machine),
+                "product_id": [
+                    company.product_ids[made_by[m][(offset + u) % len(made_by[m])]]
+                    for m, u in zip(machine, unit, strict=True)
+                ],
+                "weight": np.round(500 + 4 * weight, 2),
+                "seal_strength": np.round(30 + 3 * seal, 2),
                 "defect": pl.Series([str(d) or None for d in defect], dtype=pl.String),
             }
         )
-        yield "manufacturing.inspections", f"inspections-{company.config.as_of}", frame
-        features = pl.DataFrame(
-            {"unit_id": unit_id, "weight": np.round(500 + 4 * weight, 2), "seal_strength": np.round(30 + 3 * seal, 2)}
-        )
-        measurements = features.unpivot(index="unit_id", variable_name="feature", value_name="value").sort(
-            "unit_id", "feature"
-        )
-        yield "manufacturing.measurements", f"measurements-{company.config.as_of}", measurements
 
 
 @dataclass
@@ -698,6 +779,52 @@ class Past:
     counts: list[tuple[date, Floats, Floats]] = field(default_factory=list)
     receipts: list[tuple[date, int, float]] = field(default_factory=list)
     orders: dict[str, Order] = field(default_factory=dict)
+    worn: Floats = field(default_factory=lambda: np.zeros((0, 0, 0)))
+
+
+def inspections_frame(units: pl.DataFrame) -> pl.DataFrame:
+    """`manufacturing.inspections` of units, on the day after they were measured."""
+    return units.select(
+        "unit_id",
+        (pl.col("measured_at") + pl.duration(days=1)).alias("inspected_at"),
+        "machine_id",
+        "product_id",
+        "defect",
+    )
+
+
+def measurements_frame(units: pl.DataFrame) -> pl.DataFrame:
+    """`manufacturing.measurements` of units."""
+    index = ["unit_id", "measured_at", "machine_id", "product_id"]
+    long = units.select(*index, "weight", "seal_strength").unpivot(
+        index=index, variable_name="feature", value_name="value"
+    )
+    columns = ("unit_id", "feature", "value", "measured_at", "machine_id", "product_id")
+    return long.select(columns).sort("unit_id", "feature")
+
+
+def changes_frame(rows: Sequence[tuple[str, str, datetime, float, str | None]]) -> pl.DataFrame:
+    """`manufacturing.setting_changes`: machine, setting, moment, value, the decision that it acknowledges."""
+    return pl.DataFrame(
+        {
+            "machine_id": pl.Series([r[0] for r in rows], dtype=pl.String),
+            "setting": pl.Series([r[1] for r in rows], dtype=pl.String),
+            "changed_at": _utc([r[2] for r in rows]),
+            "value": pl.Series([r[3] for r in rows], dtype=pl.Float64),
+            "decision_id": pl.Series([r[4] for r in rows], dtype=pl.String),
+        }
+    ).sort("machine_id", "setting", "changed_at")
+
+
+def _tolerances_frame() -> pl.DataFrame:
+    return pl.DataFrame(
+        {"feature": ["weight", "seal_strength"], "lower": [490.8, 23.7], "upper": [510.0, None]},
+        schema={"feature": pl.String, "lower": pl.Float64, "upper": pl.Float64},
+    )
+
+
+def _quality_costs_frame() -> pl.DataFrame:
+    return pl.DataFrame({"inspection_cost": [INSPECTION_COST], "miss_cost": [MISS_COST]})
 
 
 def _component_costs_frame() -> pl.DataFrame:

@@ -7,7 +7,7 @@ Which lots to make does not belong here (see `plant_planner` and the product's o
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npq_assets.company import streams
+from npq_assets.company.wear import Replaced, Wear
 
 if TYPE_CHECKING:
     from npq_assets.company.plant import Plant
@@ -97,6 +98,10 @@ class FloorDay:
         changed: Orders of which something was delivered.
         due: Units that fell due.
         in_time: Of these, units delivered by the day's end.
+        replaced: Parts replaced, planned and failed.
+        failure_cost: Money for replacements by machine (M).
+        scrap_cost: Value of scrapped units by machine (M).
+        energy_cost: Money for energy by machine (M).
     """
 
     day: date
@@ -108,6 +113,10 @@ class FloorDay:
     changed: list[Order]
     due: float
     in_time: float
+    replaced: list[Replaced]
+    failure_cost: Floats
+    scrap_cost: Floats
+    energy_cost: Floats
 
 
 @dataclass
@@ -121,12 +130,16 @@ class ShopFloor:
         set_up: Product each machine is set up for, -1 at first (M).
         orders: Orders not yet completed, by due date.
         receipts: Components under way: day, component, units.
+        wear: Wear of the machines' parts.
+        settings: Values of the machines' settings (M, settings); packers' are not used.
     """
 
     plant: Plant
     stock: Floats
     components: Floats
     set_up: NDArray[np.int64]
+    wear: Wear
+    settings: Floats
     orders: list[Order] = field(default_factory=list)
     receipts: list[tuple[date, int, float]] = field(default_factory=list)
 
@@ -135,6 +148,7 @@ class ShopFloor:
         twin = copy.copy(self)
         twin.stock, twin.components, twin.set_up = self.stock.copy(), self.components.copy(), self.set_up.copy()
         twin.orders, twin.receipts = list(self.orders), list(self.receipts)
+        twin.wear, twin.settings = self.wear.copy(), self.settings.copy()
         return twin
 
     def accept(self, orders: Sequence[Order]) -> None:
@@ -154,15 +168,24 @@ class ShopFloor:
         self.receipts = [r for r in self.receipts if r[0] >= day] + ordered
         return ordered
 
-    def live(self, day: date, lots: Sequence[Sequence[Lot]], overtime: Floats) -> FloorDay:
+    def live(
+        self,
+        day: date,
+        lots: Sequence[Sequence[Lot]],
+        overtime: Floats,
+        replace_parts: Collection[tuple[int, int]] = (),
+    ) -> FloorDay:
         """Works a day: lots in sequence on every maker, packing behind them, then deliveries.
 
         Args:
             day: The day about to open.
             lots: Lots of each maker in sequence.
             overtime: Minutes of overtime allowed (M), also of packers.
+            replace_parts: Machines and components replaced before the day opens.
         """
         plant = self.plant
+        replaced = self.wear.step(plant.offset(day), replace_parts)
+        stopped, repairs, failure_cost = plant.standstill(day, replaced)
         for on, c, units in self.receipts:
             if on == day:
                 self.components[c] += units
@@ -173,7 +196,8 @@ class ShopFloor:
         for m in range(plant.makers):
             regular = plant.regular_minutes(m, day)
             allowed = min(float(overtime[m]), plant.overtime_limit(m, day))
-            made, minutes, money = self._machine(day, m, lots[m] if m < len(lots) else (), regular, allowed)
+            work = lots[m] if m < len(lots) else ()
+            made, minutes, money = self._machine(day, m, work, regular, allowed, float(stopped[m]), float(repairs[m]))
             runs += made
             setup_cost[m] += money
             overtime_cost[m] += max(0.0, minutes - regular) * plant.overtime_cost[m]
@@ -198,9 +222,15 @@ class ShopFloor:
         for order in self.orders:
             if order.due_on <= day:
                 late[order.product] += order.late_cost * order.owed / order.quantity
+        made = _merged(runs)
+        scrap_cost, energy_cost = np.zeros(machines), np.zeros(machines)
+        price = plant.energy_price(day)
+        for run in made:
+            scrap_cost[run.machine] += run.scrap * float(plant.company.unit_cost[run.product])
+            energy_cost[run.machine] += run.energy_kwh * price
         return FloorDay(
             day,
-            _merged(runs),
+            made,
             setup_cost,
             overtime_cost,
             self.stock * plant.company.holding_cost,
@@ -208,18 +238,27 @@ class ShopFloor:
             changed,
             due,
             in_time,
+            replaced,
+            failure_cost,
+            scrap_cost,
+            energy_cost,
         )
 
     def _machine(
-        self, day: date, m: int, lots: Sequence[Lot], regular: float, overtime: float
+        self, day: date, m: int, lots: Sequence[Lot], regular: float, overtime: float, stopped: float, repairs: float
     ) -> tuple[list[Run], float, float]:
-        """The day of one maker: its log, minutes worked (standstill included) and money for setups."""
+        """The day of one maker: its log, minutes worked (standstill included) and money for setups.
+
+        `stopped` are minutes of planned maintenance, which are nobody's surprise and not in the log; `repairs` are.
+        """
         plant, runs, money = self.plant, [], 0.0
         if regular + overtime <= 0:
             return [], 0.0, 0.0
-        standing = min(plant.down_minutes(m, day), regular)
-        clock, limit = standing, regular + overtime
-        slow, scrap_rate = plant.condition(m, day)
+        stopped = min(stopped, regular)
+        standing = min(plant.short_stops(m, day) + repairs, regular - stopped)
+        clock, limit = stopped + standing, regular + overtime
+        worn = float(self.wear.worn(plant.offset(day))[m].max())
+        slow, scrap_rate, power = plant.condition(m, day, worn, self.settings[m])
         for lot in lots:
             p, remaining = lot.product, float(np.floor(lot.quantity + 0.5))
             minutes, cost = plant.setup_between(int(self.set_up[m]), p)
@@ -251,7 +290,7 @@ class ShopFloor:
                     continue
                 scrap = float(np.floor(good * share / (1.0 - share) + startup + 0.5))
                 run = round((good + scrap) * per_unit, 2)
-                energy = round(plant.power_kw[m] * run / 60.0 + 4.0 * (minutes > 0) + 0.02 * minutes, 2)
+                energy = round(power * run / 60.0 + 4.0 * (minutes > 0) + 0.02 * minutes, 2)
                 runs.append(Run(day, m, p, SHIFTS[shift][0], good, scrap, run, minutes, standing, energy))
                 plant.consume(p, good + scrap, self.components)
                 usable -= good + scrap

@@ -15,7 +15,7 @@ import polars as pl
 
 from npq_assets.company.config import PLANNED_DAYS
 from npq_assets.company.landing import LandingFolder, write_company
-from npq_assets.company.worlds import CostRow, World, world_makers
+from npq_assets.company.worlds import EQUIPMENT_KINDS, CostRow, World, world_makers
 from npq_assets.errors import NpqError
 from npq_assets.evaluation.statistics import Difference, paired_difference
 from npq_assets.settings import Home
@@ -41,6 +41,7 @@ class SimulationResult:
             `naive` (money).
         service: One row a world: `world`, `demand`, `sold` (units wanted and served in time), `fill_rate`.
         kinds: Kinds of cost that were simulated.
+        yardsticks: Costs by kind of other rules that lived beside both worlds, by the rule's name.
     """
 
     first_day: date
@@ -50,6 +51,21 @@ class SimulationResult:
     costs: pl.DataFrame
     service: pl.DataFrame
     kinds: tuple[str, ...] = ()
+    yardsticks: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def against_yardsticks(self) -> list[dict[str, Any]]:
+        """What failures, scrap and energy together cost under npq, the naive policies and each yardstick."""
+        table = {row["kind"]: row for row in self.table().to_dicts()}
+        found = []
+        for name, costs in self.yardsticks.items():
+            shared = [kind for kind in EQUIPMENT_KINDS if kind in costs and kind in table]
+            rule = sum(costs[kind] for kind in shared)
+            npq, naive = (sum(table[kind][world] for kind in shared) for world in ("npq", "naive"))
+            share = 1.0 - npq / rule if rule > 0 else 0.0
+            found.append(
+                {"rule": name, "kinds": shared, "npq": npq, "naive": naive, "cost": rule, "saving_share": share}
+            )
+        return found
 
     def table(self) -> pl.DataFrame:
         """Cost of both worlds by kind, then in all: `kind`, `npq`, `naive`, `saving`, `saving_share`."""
@@ -89,6 +105,7 @@ class SimulationResult:
             "saving_share": 1.0 - found.ratio,
             "difference": asdict(found),
             "weekly": list(weekly.values()),
+            "yardsticks": self.against_yardsticks(),
             "service": {
                 row["world"]: {"demand": row["demand"], "sold": row["sold"], "fill_rate": row["fill_rate"]}
                 for row in self.service.to_dicts()
@@ -104,6 +121,12 @@ class SimulationResult:
             share = "" if row["saving_share"] is None else f"{row['saving_share']:.1%}"
             lines.append(f"{kind:<12}{row['npq']:>14,.0f}{row['naive']:>14,.0f}{row['saving']:>14,.0f}{share:>9}")
         lines.append(f"{self.first_day} to {self.last_day}, npq minus naive, paired: {self.difference()}")
+        for row in self.against_yardsticks():
+            saved = 1.0 - row["npq"] / row["naive"] if row["naive"] > 0 else 0.0
+            lines.append(
+                f"{', '.join(row['kinds'])} together: npq {row['npq']:,.0f}, naive {row['naive']:,.0f} ({saved:.1%} less), "
+                f"{row['rule']} {row['cost']:,.0f} ({row['saving_share']:.1%} less)"
+            )
         fill = {row["world"]: row["fill_rate"] for row in self.service.to_dicts()}
         if fill:
             lines.append(f"demand served: npq {fill['npq']:.1%}, naive {fill['naive']:.1%}")
@@ -175,7 +198,14 @@ def simulate(
         costs=books.costs(),
         service=_service(worlds),
         kinds=tuple(kind for kind in KINDS if any(kind in world.kinds for world in worlds)),
+        yardsticks={name: costs for world in worlds for name, costs in _yardsticks(world).items()},
     )
+
+
+def _yardsticks(world: World) -> dict[str, dict[str, float]]:
+    """Costs of the rules that a system lives beside its two worlds; most live none."""
+    found: dict[str, dict[str, float]] = getattr(world, "yardsticks", dict)()
+    return found
 
 
 def _service(worlds: Sequence[World]) -> pl.DataFrame:

@@ -14,6 +14,9 @@ from typing import Protocol
 from npq_assets.company.landing import Beginning, LandingFolder
 from npq_assets.settings import Home
 
+# What maintenance, quality and control are judged by together.
+EQUIPMENT_KINDS = ("failures", "scrap", "energy")
+
 
 @dataclass(frozen=True)
 class CostRow:

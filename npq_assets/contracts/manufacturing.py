@@ -38,6 +38,13 @@ TABLES = (
             ),
             optional("overtime_minutes", Kind.NUMBER, "Overtime possible on that day (minutes).", low=0, high=1440),
             optional("reason", Kind.TEXT, "Why it differs."),
+            optional(
+                "maintenance_minutes",
+                Kind.NUMBER,
+                "Time outside working time in which a crew may work on the machine (minutes).",
+                low=0,
+                high=1440,
+            ),
         ),
     ),
     Table(
@@ -221,6 +228,31 @@ TABLES = (
             key("unit_id", "The unit."),
             key("feature", "What was measured.", Kind.TEXT),
             required("value", Kind.NUMBER, "The measurement, in the feature's unit."),
+            optional("measured_at", Kind.TIMESTAMP, "When; empty for units that are known from their inspection."),
+            optional("machine_id", Kind.ID, "The machine that made the unit.", **_MACHINE),
+            optional("product_id", Kind.ID, "What it is.", **_PRODUCT),
+        ),
+    ),
+    Table(
+        "manufacturing",
+        "tolerances",
+        "Between which values a measured feature of a product must lie.",
+        (
+            key("feature", "What is measured.", Kind.TEXT),
+            optional("product_id", Kind.ID, "The product; empty for all.", key=True, **_PRODUCT),
+            optional("lower", Kind.NUMBER, "Smallest value that is good."),
+            optional("upper", Kind.NUMBER, "Largest value that is good."),
+        ),
+        any_of=(("lower", "upper"),),
+    ),
+    Table(
+        "manufacturing",
+        "quality_costs",
+        "What it costs to inspect a unit, and to let a defective one pass.",
+        (
+            optional("product_id", Kind.ID, "The product; empty for all.", key=True, **_PRODUCT),
+            required("inspection_cost", Kind.NUMBER, "Cost of inspecting a unit (money).", low=0),
+            required("miss_cost", Kind.NUMBER, "Cost of a defective unit that passes (money).", low=0),
         ),
     ),
     Table(
@@ -234,6 +266,25 @@ TABLES = (
             required("high", Kind.NUMBER, "Largest value allowed."),
             required("current", Kind.NUMBER, "Value in force."),
             optional("cost_per_unit_change", Kind.NUMBER, "Cost of a change by one unit (money).", low=0),
+            optional("ramp_limit", Kind.NUMBER, "Largest change in one step.", low=0),
+            optional(
+                "scrap_sign", Kind.INTEGER, "1: more of it never lowers scrap; -1: never raises it.", low=-1, high=1
+            ),
+            optional("energy_sign", Kind.INTEGER, "The same of energy.", low=-1, high=1),
+            optional("minutes_sign", Kind.INTEGER, "The same of the time for a unit.", low=-1, high=1),
         ),
+    ),
+    Table(
+        "manufacturing",
+        "setting_changes",
+        "A setting of a machine took a value, which holds until the next row.",
+        (
+            key("machine_id", "The machine.", **_MACHINE),
+            key("setting", "Name of the setting.", Kind.TEXT),
+            key("changed_at", "When the value took effect.", Kind.TIMESTAMP),
+            required("value", Kind.NUMBER, "The value in force from then on."),
+            optional("decision_id", Kind.ID, "The published set-point that the machine acknowledges by it."),
+        ),
+        time_column="changed_at",
     ),
 )

@@ -5,7 +5,7 @@ Where measurements come from and what happens to an alarmed unit do not belong h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from npq_assets.equipment.learners import Array, Learner, averaged, boosted, folds, random_trees
+from npq_assets.equipment.learners import (
+    Array,
+    Learner,
+    averaged,
+    beside_known,
+    boosted,
+    folds,
+    random_trees,
+    smooth_classes,
+)
 from npq_assets.errors import NpqError
 
 Flags = NDArray[np.bool_]
@@ -50,23 +59,62 @@ def blemish_features(frame: pl.DataFrame) -> pl.DataFrame:
     Args:
         frame: X_Minimum, X_Maximum, Y_Minimum, Y_Maximum, Pixels_Areas, X_Perimeter, Y_Perimeter, Sum_of_Luminosity,
             Minimum_of_Luminosity, Maximum_of_Luminosity, Length_of_Conveyer, and any more.
+
+    Returns:
+        The measurements and the features; logarithms where sizes span powers of ten, since extremely randomized trees cut evenly.
     """
     c = pl.col
     wide, high = c("X_Maximum") - c("X_Minimum"), c("Y_Maximum") - c("Y_Minimum")
     area = c("Pixels_Areas").cast(pl.Float64).clip(1)
     right = c("Length_of_Conveyer") - c("X_Maximum")
+    edge = pl.min_horizontal(c("X_Minimum"), right)
+    round_it = c("X_Perimeter") + c("Y_Perimeter")
+    light = c("Sum_of_Luminosity") / area
     return frame.with_columns(
         width=wide,
         height=high,
         aspect=wide / (high + 1),
-        brightness=c("Sum_of_Luminosity") / area,
+        brightness=light,
+        darkest=c("Minimum_of_Luminosity") / light.clip(1),
+        brightest=c("Maximum_of_Luminosity") / light.clip(1),
         contrast=c("Maximum_of_Luminosity") - c("Minimum_of_Luminosity"),
         filled=area / ((wide + 1) * (high + 1)),
-        roundness=(c("X_Perimeter") + c("Y_Perimeter")) ** 2 / area,
+        roundness=round_it**2 / area,
+        raggedness_across=c("X_Perimeter") / (wide + 1),
+        raggedness_along=c("Y_Perimeter") / (high + 1),
         outline=c("X_Perimeter") / c("Y_Perimeter").clip(1),
         across=c("X_Minimum") / c("Length_of_Conveyer").clip(1),
+        middle=(c("X_Minimum") + c("X_Maximum")) / 2 / c("Length_of_Conveyer").clip(1),
         right=right,
-        to_edge=pl.min_horizontal(c("X_Minimum"), right),
+        to_edge=edge,
+        log_along=c("Y_Minimum").clip(0).log1p(),
+        log_area=area.log(),
+        log_outline=round_it.clip(0).log1p(),
+        log_light=c("Sum_of_Luminosity").clip(0).log1p(),
+        log_width=wide.clip(0).log1p(),
+        log_height=high.clip(0).log1p(),
+        log_edge=edge.clip(0).log1p(),
+    )
+
+
+PLACE = ("place_length", "place_thickness", "place_steel", "place_along")
+
+
+def blemish_place(frame: pl.DataFrame) -> pl.DataFrame:
+    """Which plate a blemish is on and where along it, in units in which another plate is far away: the columns of `PLACE`.
+
+    Plates have no number in such data; length of the conveyor, thickness and kind of steel tell most of them apart. What went wrong
+    on a plate went wrong in one way: blemishes near one another are mostly of one kind.
+
+    Args:
+        frame: Length_of_Conveyer, Steel_Plate_Thickness, TypeOfSteel_A300, Y_Minimum.
+    """
+    c = pl.col
+    return frame.select(
+        place_length=c("Length_of_Conveyer") / 10.0,
+        place_thickness=25.0 * c("Steel_Plate_Thickness").clip(1).log(),
+        place_steel=25.0 * c("TypeOfSteel_A300"),
+        place_along=2.0 * c("Y_Minimum").clip(1).log(),
     )
 
 
@@ -167,12 +215,21 @@ def held_out_probability(
     return p
 
 
-def classifier(classes: int, *, trees: int = 200, forest: int = 400) -> Learner:
-    """Kind of defect among several: mean of boosted and extremely randomized trees (probabilities, one column a kind)."""
-    return averaged(
-        boosted("multiclass", classes=classes, trees=trees, leaves=12, rate=0.05, least=8, columns=0.4),
-        random_trees("classes", trees=forest, least=1, columns=0.9),
+def classifier(classes: int, *, place: Sequence[int] = (), trees: int = 150, forest: int = 300) -> Learner:
+    """Kind of defect among several: mean of boosted trees, extremely randomized trees and a smooth learner (one column a kind).
+
+    Args:
+        classes: How many kinds.
+        place: Columns that say where a unit lies; then kinds known near it count (see `learners.beside_known`).
+        trees: Boosting rounds.
+        forest: Randomized trees.
+    """
+    mean = averaged(
+        boosted("multiclass", classes=classes, trees=trees, leaves=12, rate=0.06, least=8, columns=0.3),
+        random_trees("classes", trees=forest, least=1, columns=0.4),
+        smooth_classes(),
     )
+    return beside_known(mean, place, classes=classes) if place else mean
 
 
 # --- Alarms --------------------------------------------------------------------------------------------------------------------

@@ -295,6 +295,9 @@ def refusal(point: SetPoint, limits: Limits | None = None) -> str:
     for low, high, words in bounds:
         if not low <= point.value <= high:
             return f"{point.value:g} lies outside {words}, {low:g} to {high:g}"
+        if not low <= point.previous <= high:
+            # Where a machine does not take the value it is set back: to a value that must itself be allowed.
+            return f"the value in force, {point.previous:g}, lies outside {words}, {low:g} to {high:g}: it could not be set back"
     if any(set(name) & set("+#\0/") or not name for name in point.key):
         return "the name of machine or setting cannot be part of a topic"
     return ""

@@ -2,55 +2,88 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import polars as pl
 
-from npq_assets.contracts import DECISIONS
+from npq_assets.contracts import DECISIONS, LANDING, Table
 from npq_assets.errors import NpqError
-from npq_assets.manufacturing.explaining import explain_alert, find_alert
+from npq_assets.evaluation.sources import SOURCES, Source
+from npq_assets.manufacturing.explaining import explain_alert
 from npq_assets.settings import Home
 
 PAIR = ["site_id", "product_id"]
-ORDERS = DECISIONS["retail.replenishment_orders"]
+ALERTS = "manufacturing.machine_alerts"
+ORDERS = "retail.replenishment_orders"
 LEDGER = DECISIONS["all.ledger"]
+_STAMPS = ("decision_id", "as_of", "input_snapshot")
+# A decision may be several rows: all lots of a product, say.
+_ROWS_SHOWN = 8
 
 
 def explain(home: Home, decision_id: str) -> str:
-    """The way of a replenishment order, or of an alert on a machine, as text for people.
+    """The way of any decision back to the landed rows, as text for people.
 
     Raises:
         NpqError: No decision of this home has the id.
     """
-    if (alert := find_alert(home, decision_id)) is not None:
-        return explain_alert(home, alert)
-    found = _find(home, decision_id)
-    as_of = found["as_of"]
-    pair = {name: found[name] for name in PAIR}
-    parts = [
-        f"Decision {decision_id}: order {found['quantity']:g} of {found['product_id']} for {found['site_id']}, "
-        f"taken as of {as_of}, on the shelf on {found['arrives_on']}",
-        f"  why          {found['reason']}",
-        f"  expected     {found['expected_cost']:.2f}; the naive rule orders {found['naive_quantity']:g} "
-        f"and is expected to cost {found['naive_expected_cost']:.2f}",
-        *_account(home, found),
-        *_forecast(home, as_of, pair),
-        *_moved(home, found),
-        f"  inputs       snapshot {found['input_snapshot']}, made of these landed rows:",
-        *_rows(home, found),
-    ]
-    return "\n".join(parts)
+    name, rows = _find(home, decision_id)
+    first = rows.row(0, named=True)
+    if name == ALERTS:
+        return explain_alert(home, first)
+    as_of = first["as_of"]
+    if name == ORDERS:
+        parts = [
+            f"Decision {decision_id}: order {first['quantity']:g} of {first['product_id']} for {first['site_id']}, "
+            f"taken as of {as_of}, on the shelf on {first['arrives_on']}",
+            f"  why          {first['reason']}",
+        ]
+    else:
+        kind = name.split(".")[1].replace("_", " ")
+        more = f" ({rows.height} rows, the first {_ROWS_SHOWN})" if rows.height > _ROWS_SHOWN else ""
+        parts = [f"Decision {decision_id}: {kind}, taken as of {as_of}{more}", *_decided(rows.head(_ROWS_SHOWN))]
+    parts += _account(home, first)
+    if name == ORDERS:
+        parts += [*_forecast(home, as_of, {column: first[column] for column in PAIR}), *_moved(home, first)]
+    parts.append(f"  inputs       snapshot {first['input_snapshot']}, made of these landed rows:")
+    return "\n".join([*parts, *_landed(home, SOURCES[name], rows, as_of)])
 
 
-def _find(home: Home, decision_id: str) -> dict[str, Any]:
-    files = sorted(home.decision_folder(ORDERS.domain, ORDERS.name).glob("as_of=*/*.parquet"), reverse=True)
-    for file in files:
-        rows = pl.scan_parquet(file, hive_partitioning=False).filter(pl.col("decision_id") == decision_id).collect()
-        if rows.height:
-            return rows.row(0, named=True)
-    where = f"see the column decision_id in {files[0].with_suffix('.csv')}" if files else "run npq run first"
+def _find(home: Home, decision_id: str) -> tuple[str, pl.DataFrame]:
+    """The decision's table and its rows, the latest day first."""
+    orders = sorted(home.decision_folder(*ORDERS.split(".")).glob("as_of=*/*.parquet"), reverse=True)
+    for name, table in DECISIONS.items():
+        if table is LEDGER:
+            continue
+        for file in _files(home, table):
+            rows = pl.scan_parquet(file, hive_partitioning=False).filter(pl.col("decision_id") == decision_id).collect()
+            if rows.height:
+                return name, rows
+    where = f"see the column decision_id in {orders[0].with_suffix('.csv')}" if orders else "run npq run first"
     raise NpqError(f"no decision {decision_id!r} in {home.root}; {where}")
+
+
+def _files(home: Home, table: Table) -> list[Any]:
+    return sorted(home.decision_folder(table.domain, table.name).glob(f"as_of=*/{table.name}.parquet"), reverse=True)
+
+
+def _decided(rows: pl.DataFrame) -> Iterator[str]:
+    """What was decided, a line a row, and why."""
+    for row in rows.iter_rows(named=True):
+        told = ("reason", "sentence", "body", "draft", *_STAMPS)
+        values = ", ".join(f"{k} {_shown(v)}" for k, v in row.items() if v is not None and k not in told)
+        yield f"  decided      {values}"
+        why = row.get("reason") or row.get("sentence")
+        if why:
+            yield f"  why          {why}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1 else f"{value:,.2f}"
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value)
 
 
 def _account(home: Home, found: dict[str, Any]) -> list[str]:
@@ -62,17 +95,16 @@ def _account(home: Home, found: dict[str, Any]) -> list[str]:
         return []
     row = rows.row(0, named=True)
     lines = [
-        f"  bound        no order could be expected to cost less than {row['lower_bound']:.2f} "
+        f"  bound        nothing could be expected to cost less than {row['lower_bound']:.2f} "
         f"(gap {row['gap']:.2%}, {row['solver']}, {row['status']})",
         f"  model        version {row['model_version']}",
     ]
     if row["realized_cost"] is None:
-        lines.append("  realized     not yet known (the period of arrival is not over, or the shelf was empty in it)")
+        lines.append("  realized     not yet known")
     else:
-        lines.append(
-            f"  realized     {row['realized_cost']:.2f}; the naive rule's order {row['naive_realized_cost']:.2f}, "
-            f"the best in hindsight {row['hindsight_cost']:.2f}"
-        )
+        others = (("naive_realized_cost", "the naive rule"), ("hindsight_cost", "the best in hindsight"))
+        known = [f"{words} {row[name]:.2f}" for name, words in others if row[name] is not None]
+        lines.append("; ".join([f"  realized     {row['realized_cost']:.2f}", *known]))
     return lines
 
 
@@ -114,36 +146,51 @@ def _moved(home: Home, found: dict[str, Any]) -> list[str]:
     return [f"  moved by     {words[0]}", *[f"                 {line}" for line in words[1:]]] if words else []
 
 
-_LAST_SALES = 6
-
-
-def _rows(home: Home, found: dict[str, Any]) -> list[str]:
-    as_of = found["as_of"]
-    tables = [
-        ("retail", "supply_terms", None, 1),
-        ("retail", "stock", pl.col("counted_on") <= as_of, 1),
-        ("retail", "open_orders", pl.col("arrives_on") >= as_of, 5),
-        ("retail", "sales", pl.col("sold_on") < as_of, _LAST_SALES),
-        ("retail", "availability", pl.col("sold_on") < as_of, 3),
-        ("common", "products", None, 1),
-    ]
-    lines = []
-    for domain, table, known, last in tables:
-        place = home.raw_table(domain, table)
-        if not place.exists():
+def _landed(home: Home, sources: tuple[Source, ...], decided: pl.DataFrame, as_of: date) -> list[str]:
+    """The landed rows behind a decision, by table: how many count, and the latest of them with file and line."""
+    lines: list[str] = []
+    for source in sources:
+        rows = _rows(home, source, decided, as_of)
+        if rows is None or rows.is_empty():
             continue
-        frame = pl.scan_parquet(place)
-        names = frame.collect_schema().names()
-        for name in PAIR:
-            if name in names:
-                frame = frame.filter(pl.col(name) == found[name])
-        if known is not None:
-            frame = frame.filter(known)
-        time = next((name for name in ("counted_on", "sold_on", "arrives_on") if name in names), None)
-        rows = (frame.sort(time) if time else frame).tail(last).collect()
-        for row in rows.to_dicts():
-            values = ", ".join(
-                f"{k} {v}" for k, v in row.items() if v is not None and k not in (*PAIR, "source_file", "source_line")
-            )
+        shown = rows.tail(source.last)
+        if rows.height > shown.height:
+            lines.append(f"    {source.table}: {rows.height:,} rows, the latest:")
+        # What describes a person stays where it landed.
+        columns = [c.name for c in LANDING[source.table].columns if not c.personal and c.name in rows.columns]
+        for row in shown.iter_rows(named=True):
+            values = ", ".join(f"{k} {_shown(row[k])}" for k in columns if row[k] is not None)
             lines.append(f"    {row['source_file']}:{row['source_line']}  {values}")
-    return lines
+    return lines or ["    none is left"]
+
+
+def _rows(home: Home, source: Source, decided: pl.DataFrame, as_of: date) -> pl.DataFrame | None:
+    """The rows of a source that the decision may have looked at, the latest last."""
+    place = home.raw_table(*source.table.split("."))
+    if not place.exists():
+        return None
+    files = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
+    if not files:
+        return None
+    frame = pl.scan_parquet(files, hive_partitioning=False)
+    names = frame.collect_schema().names()
+    if any(column not in names for column in source.on.values()):
+        return None
+    if source.on:
+        keys = decided.select(pl.col(mine).alias(theirs) for mine, theirs in source.on.items()).unique()
+        frame = frame.join(keys.lazy(), on=list(source.on.values()), how="semi")
+    if source.time is not None and source.time in names:
+        frame = frame.filter(_known(source, frame.collect_schema()[source.time], as_of)).sort(
+            source.time, maintain_order=True
+        )
+    return frame.collect()
+
+
+def _known(source: Source, kind: Any, as_of: date) -> pl.Expr:
+    opening: date | datetime = as_of if kind == pl.Date else datetime.combine(as_of, time(0), UTC)
+    column = pl.col(str(source.time))
+    if source.known == "before":
+        return column < opening
+    if source.known == "by":
+        return column <= opening
+    return column >= opening if source.known == "from" else pl.lit(True)

@@ -36,7 +36,8 @@ class DelaySettings:
         learning_rate: Of each tree.
         leaves: Leaves of a tree.
         min_leaf: Rows in a leaf at least.
-        held_out: Share of the history, in stretches from all over it, on which predictions are corrected.
+        folds: Parts of the history, of stretches from all over it, each predicted by a model of the others to correct
+            probabilities and quantiles; below 2: no correction.
         smoothing: Rows that a category's mean counts for against its own.
         seed: Of row and column samples.
         threads: Threads.
@@ -44,11 +45,11 @@ class DelaySettings:
 
     threshold: float | None = 30.0
     quantiles: tuple[float, ...] = QUANTILES
-    trees: int = 300
-    learning_rate: float = 0.04
-    leaves: int = 63
-    min_leaf: int = 100
-    held_out: float = 0.2
+    trees: int = 160
+    learning_rate: float = 0.06
+    leaves: int = 31
+    min_leaf: int = 200
+    folds: int = 2
     smoothing: float = 50.0
     seed: int = 0
     threads: int = 2
@@ -80,7 +81,7 @@ class DelayModel:
         encodings: By category: value -> (mean delay, share late, log of its rows), smoothed.
         boosters: LightGBM models as text, by `late` and level.
         calibration: Slope and intercept of the classifier's log-odds.
-        shifts: Correction of each quantile: by level, of the spread and in units.
+        shifts: Correction of each quantile, in widths of the row's own middle half.
         version: Hash of what it learned from.
     """
 
@@ -99,22 +100,17 @@ class DelayModel:
         return self._predict(x)
 
     def _predict(self, x: Array) -> DelayForecast:
-        lgb = lightgbm()
-
-        def ask(name: str) -> Array:
-            booster = lgb.Booster(model_str=self.boosters[name])
-            return np.asarray(booster.predict(x, raw_score=True, num_threads=self.settings.threads), float)
-
         late = np.zeros(0)
         if "late" in self.boosters:
             slope, offset = self.calibration
-            late = 1.0 / (1.0 + np.exp(-(slope * ask("late") + offset)))
+            late = 1.0 / (1.0 + np.exp(-(slope * _ask(self.boosters["late"], x, self.settings.threads) + offset)))
         elif self.settings.threshold is not None:  # nothing, or all, was late: there was no difference to learn
             late = np.full(len(x), 1.0 / (1.0 + np.exp(-self.calibration[1])))
         levels = self.settings.quantiles
-        q = np.stack([ask(f"q{level}") for level in levels], axis=1)
+        q = np.stack([_ask(self.boosters[f"q{level}"], x, self.settings.threads) for level in levels], axis=1)
+        q = np.sort(q, axis=1)
         if self.shifts:
-            q = q + np.asarray(self.shifts)[None, :]
+            q = q + np.asarray(self.shifts)[None, :] * _width(q, levels)[:, None]
         return DelayForecast(late, np.sort(q, axis=1), levels)
 
     def save(self, folder: Path) -> None:
@@ -160,8 +156,9 @@ def train(
 ) -> DelayModel:
     """Trains on `frame`, whose rows stand in the order of time.
 
-    Stretches are held out: models trained without them show how far probabilities and quantiles are off, and that correction
-    is applied to models trained on everything. The latest stretch alone would teach one season's level to all others.
+    Stretches from all over the history are predicted by models trained without them, which shows how far probabilities and
+    quantiles are off; that correction is applied to models trained on everything. The latest stretch alone would teach one
+    season's level to all others.
 
     Args:
         frame: Rows with a known delay, the oldest first.
@@ -178,17 +175,24 @@ def train(
         raise ValueError("no rows to learn a delay from")
     y = frame[target].cast(pl.Float64).to_numpy()
     version = fingerprint(
-        frame.select(target, *numeric, *categorical), json.dumps(asdict(settings), sort_keys=True), "delay model 1"
+        frame.select(target, *numeric, *categorical), json.dumps(asdict(settings), sort_keys=True), "delay model 2"
     )
     encodings = {name: _encoding(frame[name], y, settings) for name in categorical}
     # A row's own outcome must not speak through its category: each block of time is encoded by the others.
     x = _matrix(frame, numeric, categorical, encodings, folds=_folds(frame, categorical, y, settings))
-    every = max(2, round(1.0 / max(settings.held_out, 1e-3)))
-    away = (np.arange(len(y)) * _STRETCHES // len(y)) % every == every // 2
     calibration, shifts = (1.0, 0.0), [0.0] * len(settings.quantiles)
-    if len(y) >= _STRETCHES and settings.held_out > 0:
-        early = DelayModel(settings, list(numeric), list(categorical), encodings, _boost(x[~away], y[~away], settings))
-        calibration, shifts = _corrections(early, x[away], y[away])
+    if len(y) >= _STRETCHES and settings.folds > 1:
+        fold = (np.arange(len(y)) * _STRETCHES // len(y)) % settings.folds
+        score, q = np.full(len(y), np.nan), np.zeros((len(y), len(settings.quantiles)))
+        for k in range(settings.folds):
+            away = fold == k
+            early = DelayModel(
+                settings, list(numeric), list(categorical), encodings, _boost(x[~away], y[~away], settings)
+            )
+            if "late" in early.boosters:
+                score[away] = _ask(early.boosters["late"], x[away], settings.threads)
+            q[away] = early._predict(x[away]).quantiles
+        calibration, shifts = _corrections(score, q, y, settings)
     if settings.threshold is not None and len(np.unique(y > settings.threshold)) == 1:
         share = (float((y > settings.threshold).sum()) + 0.5) / (len(y) + 1.0)
         calibration = (0.0, round(float(np.log(share / (1.0 - share))), 6))
@@ -270,8 +274,8 @@ def _boost(x: Array, y: Array, settings: DelaySettings) -> dict[str, str]:
         "learning_rate": settings.learning_rate,
         "num_leaves": settings.leaves,
         "min_data_in_leaf": min(settings.min_leaf, max(5, len(y) // 20)),
-        "feature_fraction": 0.6,
-        "bagging_fraction": 0.7,
+        "feature_fraction": 0.5,
+        "bagging_fraction": 0.5,
         "bagging_freq": 1,
         "lambda_l2": 5.0,
         "max_bin": 127,
@@ -296,15 +300,17 @@ def _boost(x: Array, y: Array, settings: DelaySettings) -> dict[str, str]:
     return boosters
 
 
-def _corrections(early: DelayModel, x: Array, y: Array) -> tuple[tuple[float, float], list[float]]:
-    """Slope and offset of the log-odds by maximum likelihood, and the shift that lets each quantile cover its share."""
+def _corrections(score: Array, q: Array, y: Array, settings: DelaySettings) -> tuple[tuple[float, float], list[float]]:
+    """Slope and offset of the log-odds by maximum likelihood, and the shift that lets each quantile cover its share.
+
+    Every stretch of the history has its say, each judged by a model that has not seen it: a few stretches alone would pass
+    their own luck, common to all rows of a day, on as a level.
+    """
     from scipy.optimize import minimize
 
-    lgb = lightgbm()
     calibration = (1.0, 0.0)
-    if "late" in early.boosters and early.settings.threshold is not None:
-        score = np.asarray(lgb.Booster(model_str=early.boosters["late"]).predict(x, raw_score=True), float)
-        late = (y > early.settings.threshold).astype(float)
+    if settings.threshold is not None and np.isfinite(score).all():
+        late = (y > settings.threshold).astype(float)
 
         def loss(w: Array) -> float:
             z = w[0] * score + w[1]
@@ -313,6 +319,120 @@ def _corrections(early: DelayModel, x: Array, y: Array) -> tuple[tuple[float, fl
 
         found = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-9})
         calibration = (round(float(found.x[0]), 6), round(float(found.x[1]), 6))
-    q = early._predict(x).quantiles
-    shifts = [round(float(np.quantile(y - q[:, k], level)), 6) for k, level in enumerate(early.settings.quantiles)]
-    return calibration, shifts
+    width = _width(q, settings.quantiles)
+    wide = width > 1e-9
+    if not wide.any():
+        return calibration, [0.0] * len(settings.quantiles)
+    apart = (y[wide, None] - q[wide]) / width[wide, None]
+    return calibration, [round(float(np.quantile(apart[:, k], v)), 6) for k, v in enumerate(settings.quantiles)]
+
+
+def _width(q: Array, levels: Sequence[float]) -> Array:
+    """Width of each row's middle half (n), the unit of its corrections: a quiet row is not moved as a stormy one is."""
+    low, high = (int(np.argmin(np.abs(np.asarray(levels) - v))) for v in (0.25, 0.75))
+    if low == high:
+        return np.ones(len(q))
+    return np.asarray(q[:, high] - q[:, low])
+
+
+def _ask(booster: str, x: Array, threads: int) -> Array:
+    found = lightgbm().Booster(model_str=booster).predict(x, raw_score=True, num_threads=threads)
+    return np.asarray(found, float)
+
+
+# The level between trainings -------------------------------------------------------------------------------------------------
+
+_GRID = np.linspace(-1.5, 1.5, 61)
+
+
+def follow_level(
+    forecast: DelayForecast,
+    hindsight: DelayForecast,
+    day: NDArray[np.int64],
+    half_life: float = 10.0,
+    trust_after: float = 1.0,
+) -> DelayForecast:
+    """The forecast with its level following what was seen of the days before each, though no outcome is known yet.
+
+    A season moves the level of delays for weeks before the outcomes that a training needs are there, or are complete. What is
+    seen meanwhile (how late others have left) tells a second model, trained on the same history, more of each past row than
+    the forecast could know: its probabilities and distributions are soft labels. Before each day the log-odds get the offset
+    that lets the probabilities of earlier days add up to those of hindsight, and each quantile the shift, in widths of the
+    row's own middle half, that lets it cover its share of hindsight's distributions. This is adaptation to a new prior without
+    labels (Saerens, Latinne and Decaestecker, Neural Computation 14, 2002) with the prior told by evidence instead of the
+    forecast itself. A day's own rows do not enter, so that the forecast stays one that could have been made before the day.
+
+    Args:
+        forecast: What was predicted of each row (n).
+        hindsight: What the model that is also told what was seen afterwards says of the same rows; the same levels.
+        day: Number of the day of each row (n), in any order; all of a day was seen before the next one.
+        half_life: Days after which a day counts half.
+        trust_after: Days that the forecast's own level counts for when the first evidence comes.
+
+    Raises:
+        ValueError: Rows or levels of the two differ.
+    """
+    if forecast.levels != hindsight.levels or not len(forecast.quantiles) == len(hindsight.quantiles) == len(day):
+        raise ValueError("forecast, hindsight and days must be of the same rows and levels")
+    if not len(day):
+        return forecast
+    days, index = np.unique(day, return_inverse=True)
+    count = np.bincount(index).astype(float)
+
+    def by_day(values: Array) -> Array:
+        return np.asarray(np.bincount(index, values) / count)
+
+    late = forecast.late
+    if len(late):
+        odds = _log_odds(late)
+        curves = np.stack([by_day(1.0 / (1.0 + np.exp(-(odds + step)))) for step in _GRID], axis=1)
+        offset = _offsets(curves, by_day(hindsight.late), days, half_life, trust_after)
+        late = 1.0 / (1.0 + np.exp(-(odds + offset[index])))
+    q = np.array(forecast.quantiles)
+    width = _width(q, forecast.levels)
+    moved = np.empty_like(q)
+    for k, level in enumerate(forecast.levels):
+        curves = np.stack([by_day(_reached(hindsight, q[:, k] + step * width)) for step in _GRID], axis=1)
+        offset = _offsets(curves, np.full(len(days), level), days, half_life, trust_after)
+        moved[:, k] = q[:, k] + offset[index] * width
+    return DelayForecast(np.asarray(late), np.sort(moved, axis=1), forecast.levels)
+
+
+def _offsets(curves: Array, wanted: Array, days: NDArray[np.int64], half_life: float, trust_after: float) -> Array:
+    """For each day the step of the grid at which the rising curves of the days before it reach what was wanted of them.
+
+    At the start the weight of `trust_after` days is on the curve's own value without a step, and fades as days do: a level
+    that lasts is followed all the way.
+    """
+    middle = len(_GRID) // 2
+    found = np.zeros(len(days))
+    curve, aim, weight, trust = np.zeros(len(_GRID)), 0.0, 0.0, trust_after
+    for k in range(len(days)):
+        if k:
+            fade = 0.5 ** ((days[k] - days[k - 1]) / half_life)
+            curve, aim, weight, trust = fade * curve, fade * aim, fade * weight, fade * trust
+            mean = curve / weight
+            goal = (aim + trust * mean[middle]) / (weight + trust)
+            found[k] = np.interp(goal, mean, _GRID)
+        curve, aim, weight = curve + curves[k], aim + wanted[k], weight + 1.0
+    return found
+
+
+def _reached(forecast: DelayForecast, at: Array) -> Array:
+    """Probability of a delay of at most `at` (n): straight between the quantiles, exponential beyond them."""
+    q, level = forecast.quantiles, np.asarray(forecast.levels)
+    k = np.clip((at[:, None] >= q).sum(axis=1) - 1, 0, len(level) - 2)
+    rows = np.arange(len(q))
+    left, right = q[rows, k], q[rows, k + 1]
+    share = np.clip((at - left) / np.maximum(right - left, 1e-9), 0.0, 1.0)
+    inside = level[k] + share * (level[k + 1] - level[k])
+    below = np.maximum(q[:, 1] - q[:, 0], 1e-9) / np.log(level[1] / level[0])
+    above = np.maximum(q[:, -1] - q[:, -2], 1e-9) / np.log((1.0 - level[-2]) / (1.0 - level[-1]))
+    under = level[0] * np.exp(np.minimum((at - q[:, 0]) / below, 0.0))
+    over = 1.0 - (1.0 - level[-1]) * np.exp(-np.maximum((at - q[:, -1]) / above, 0.0))
+    return np.asarray(np.where(at < q[:, 0], under, np.where(at > q[:, -1], over, inside)))
+
+
+def _log_odds(p: Array) -> Array:
+    p = np.clip(p, 1e-6, 1.0 - 1e-6)
+    return np.asarray(np.log(p / (1.0 - p)))

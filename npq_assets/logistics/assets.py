@@ -8,7 +8,16 @@ import polars as pl
 
 from npq_assets.contracts import DECISIONS, Table
 from npq_assets.errors import Unavailable
-from npq_assets.orchestration import AS_OF, DAILY_FRESHNESS, RETRY, HomeResource, as_of_of, preview
+from npq_assets.orchestration import (
+    AS_OF,
+    DAILY_FRESHNESS,
+    RETRY,
+    HomeResource,
+    as_of_of,
+    check_results,
+    preview,
+    skipped,
+)
 from npq_assets.publishing import publisher_of, read_decisions, write_decisions
 from npq_assets.version import code_version
 
@@ -57,10 +66,6 @@ INPUTS = [
 OWNERS = ["team:logistics"]
 
 
-def _skipped(reason: str) -> dg.MaterializeResult[None]:
-    return dg.MaterializeResult(metadata={"skipped": reason, "dagster/row_count": 0})
-
-
 @dg.asset(
     key=FORECAST_KEY,
     deps=INPUTS,
@@ -84,7 +89,7 @@ def traffic(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Materia
     except Unavailable as reason:
         save_skipped(home.home, day, str(reason))
         context.log.warning(f"No routes as of {day}: {reason}")
-        return _skipped(str(reason))
+        return skipped(str(reason))
     learned = learn(inputs, home.home)
     grid = hours_of_day(inputs)
     shown = grid.select("depot_id", "region", "hour", "rain").with_columns(
@@ -124,7 +129,7 @@ def route_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
 
     day = as_of_of(context)
     if (reason := load_skipped(home.home, day)) is not None:
-        return _skipped(reason)
+        return skipped(reason)
     inputs = read_inputs(home.home, day)
     wanted = fingerprint(inputs.snapshot, code_version())
     found = load_plan(home.home, day, wanted)
@@ -219,7 +224,7 @@ def dispatch(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Materi
 
     day = as_of_of(context)
     if (reason := load_skipped(home.home, day)) is not None:
-        return _skipped(reason)
+        return skipped(reason)
     routes, alerts = (read_decisions(home.home, TABLES[name], day) for name in ("routes", "alerts"))
     page = write_dispatch(home.home, day, routes, read_inputs(home.home, day).deliveries, alerts)
     return dg.MaterializeResult(
@@ -245,7 +250,7 @@ def tracking(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Materi
     day = as_of_of(context)
     plan = load_plan(home.home, day - timedelta(days=1))
     if plan is None:
-        return _skipped(f"nothing was planned for {day - timedelta(days=1)}")
+        return skipped(f"nothing was planned for {day - timedelta(days=1)}")
     frame = compared(plan[0], pl.read_parquet(home.home.mart("logistics", "legs")), day)
     place = home.home.decisions("logistics", "tracking", day)
     write_parquet(frame, place)
@@ -312,11 +317,4 @@ def route_plan_checks(context: dg.AssetCheckExecutionContext, home: HomeResource
     else:
         found = load_plan(home.home, day)
         verdicts = judge_plan(found[0] if found else None, found[1] if found else {}, read_inputs(home.home, day))
-    for verdict in verdicts:
-        yield dg.AssetCheckResult(
-            asset_key=PLAN_KEY,
-            check_name=verdict.name,
-            passed=verdict.passed,
-            severity=dg.AssetCheckSeverity.ERROR if verdict.blocking else dg.AssetCheckSeverity.WARN,
-            metadata={"detail": verdict.detail},
-        )
+    yield from check_results(PLAN_KEY, verdicts)

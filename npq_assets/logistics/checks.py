@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from npq_assets.logistics.inputs import LogisticsInputs
-from npq_assets.retail.checks import Verdict
+from npq_assets.verdicts import Verdict
 
 _TOLERANCE = 1e-6
 _MINUTE = timedelta(minutes=1)

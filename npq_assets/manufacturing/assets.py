@@ -7,7 +7,8 @@ import polars as pl
 
 from npq_assets.contracts import DECISIONS
 from npq_assets.errors import Unavailable
-from npq_assets.orchestration import AS_OF, RETRY, HomeResource, as_of_of, preview
+from npq_assets.manufacturing.equipment_assets import MAINTENANCE_KEY
+from npq_assets.orchestration import AS_OF, RETRY, HomeResource, as_of_of, check_results, preview, skipped
 from npq_assets.publishing import write_decisions
 from npq_assets.version import code_version
 
@@ -46,13 +47,9 @@ INPUTS = [
 OWNERS = ["team:production"]
 
 
-def _skipped(reason: str) -> dg.MaterializeResult[None]:
-    return dg.MaterializeResult(metadata={"skipped": reason, "dagster/row_count": 0})
-
-
 @dg.asset(
     key=PLAN_KEY,
-    deps=[*INPUTS, FORECAST_KEY],
+    deps=[MAINTENANCE_KEY, *INPUTS, FORECAST_KEY],
     partitions_def=AS_OF,
     group_name="manufacturing_plan",
     kinds={"python", "cvxpy", "parquet"},
@@ -74,7 +71,7 @@ def production_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg
     except Unavailable as reason:
         save_skipped(home.home, day, str(reason))
         context.log.warning(f"No production plan as of {day}: {reason}")
-        return _skipped(str(reason))
+        return skipped(str(reason))
     wanted = fingerprint(inputs.snapshot, code_version())
     plan = load_plan(home.home, day, wanted)
     stored = plan is not None
@@ -123,7 +120,7 @@ def job_schedule_plan(context: dg.AssetExecutionContext, home: HomeResource) -> 
 
     day = as_of_of(context)
     if (reason := load_skipped(home.home, day)) is not None:
-        return _skipped(reason)
+        return skipped(reason)
     plan = load_plan(home.home, day)
     if plan is None:
         raise dg.Failure(f"no plan as of {day}; materialize {PLAN_KEY.to_user_string()} first")
@@ -296,7 +293,7 @@ def production_plan_checks(context: dg.AssetCheckExecutionContext, home: HomeRes
         verdicts = nothing_to_judge(reason, PLAN_CHECKS)
     else:
         verdicts = judge_plan(load_plan(home.home, day), read_inputs(home.home, day))
-    yield from _results(PLAN_KEY, verdicts)
+    yield from check_results(PLAN_KEY, verdicts)
 
 
 @dg.multi_asset_check(
@@ -318,18 +315,4 @@ def job_schedule_checks(context: dg.AssetCheckExecutionContext, home: HomeResour
     else:
         schedule = load_schedule(home.home, day)
         verdicts = judge_schedule(schedule.rows if schedule else None, load_plan(home.home, day))
-    yield from _results(SCHEDULE_KEY, verdicts)
-
-
-def _results(key: dg.AssetKey, verdicts: Iterable[object]) -> Iterable[dg.AssetCheckResult]:
-    from npq_assets.retail.checks import Verdict
-
-    for verdict in verdicts:
-        assert isinstance(verdict, Verdict)
-        yield dg.AssetCheckResult(
-            asset_key=key,
-            check_name=verdict.name,
-            passed=verdict.passed,
-            severity=dg.AssetCheckSeverity.ERROR if verdict.blocking else dg.AssetCheckSeverity.WARN,
-            metadata={"detail": verdict.detail},
-        )
+    yield from check_results(SCHEDULE_KEY, verdicts)

@@ -8,7 +8,7 @@ import polars as pl
 
 from npq_assets.manufacturing.inputs import ManufacturingInputs
 from npq_assets.manufacturing.plan import ProductionPlan
-from npq_assets.retail.checks import Verdict
+from npq_assets.verdicts import Verdict
 
 _TOLERANCE = 1e-4
 PLAN_CHECKS = ("complete", "balance", "capacity", "eligible", "bound", "beats_naive")

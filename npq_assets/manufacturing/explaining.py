@@ -7,25 +7,13 @@ from typing import Any
 
 import polars as pl
 
-from npq_assets.contracts import DECISIONS, LANDING
+from npq_assets.contracts import LANDING
 from npq_assets.ingestion.days import DayPlaces, waiting_rows
 from npq_assets.manufacturing.monitoring import AHEAD, OTHERS, UNKNOWN, load_monitoring
 from npq_assets.settings import Home
 
-ALERT_TABLE = DECISIONS["manufacturing.machine_alerts"]
 TELEMETRY = LANDING["manufacturing.telemetry"]
 _HOURS, _READINGS = 6, 6
-
-
-def find_alert(home: Home, decision_id: str) -> dict[str, Any] | None:
-    """The alert of a decision id, of whatever day; None if there is none."""
-    for place in sorted(
-        home.decision_folder(ALERT_TABLE.domain, ALERT_TABLE.name).glob("as_of=*/*.parquet"), reverse=True
-    ):
-        rows = pl.scan_parquet(place, hive_partitioning=False).filter(pl.col("decision_id") == decision_id).collect()
-        if rows.height:
-            return rows.row(0, named=True)
-    return None
 
 
 def explain_alert(home: Home, row: dict[str, Any]) -> str:

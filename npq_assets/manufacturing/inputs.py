@@ -24,6 +24,8 @@ HABIT_DAYS = 112
 MINUTES_PER_DAY = 1440
 # A plan or schedule older than this is not followed any more.
 IN_FORCE_DAYS = 7
+# Working time that the day's maintenance plan takes from machines, beside the production plan.
+STOPS_FILE = "maintenance_stops.parquet"
 # A year's cost of capital and storage, where products carry no holding cost of their own.
 YEARLY_HOLDING = 0.25
 # Where orders carry no cost of lateness: this share of the goods' value a day.
@@ -172,10 +174,7 @@ def read_inputs(home: Home, as_of: date) -> ManufacturingInputs:
         products=products,
         routings=_routings(routings, machines, notes),
         machines=_machines(home, machines, log, as_of),
-        calendar=_mart(home, "machine_calendar")
-        .filter(pl.col("calendar_on") >= as_of)
-        .select("machine_id", "calendar_on", "minutes", "overtime_minutes")
-        .sort("machine_id", "calendar_on"),
+        calendar=_calendar(home, machines, as_of),
         orders=orders,
         order_history=history.select("order_id", "product_id", "quantity", "ordered_on", "due_on").sort(
             "ordered_on", "order_id"
@@ -216,6 +215,33 @@ def _plan_in_force(home: Home, as_of: date) -> tuple[pl.DataFrame, pl.DataFrame]
     )
     columns = ("period_start", "product_id", "machine_id", "quantity", "run_minutes", "setup_minutes")
     return lots.filter(pl.col("period_start") >= as_of).select(columns), cells
+
+
+def _calendar(home: Home, machines: pl.DataFrame, as_of: date) -> pl.DataFrame:
+    """Days from `as_of` on that differ, the standstill of the day's maintenance plan taken off."""
+    calendar = (
+        _mart(home, "machine_calendar")
+        .filter(pl.col("calendar_on") >= as_of)
+        .select("machine_id", "calendar_on", "minutes", "overtime_minutes")
+    )
+    place = plan_folder(home, as_of) / STOPS_FILE
+    if place.exists():
+        stops = pl.read_parquet(place, hive_partitioning=False)
+        stops = stops.select("machine_id", pl.col("on").alias("calendar_on"), pl.col("minutes").alias("stopped"))
+        usual = machines.select("machine_id", "minutes_per_day")
+        calendar = (
+            calendar.join(stops, on=["machine_id", "calendar_on"], how="full", coalesce=True)
+            .join(usual, on="machine_id", how="left")
+            .select(
+                "machine_id",
+                "calendar_on",
+                (pl.coalesce("minutes", "minutes_per_day", pl.lit(0.0)) - pl.col("stopped").fill_null(0.0))
+                .clip(lower_bound=0.0)
+                .alias("minutes"),
+                "overtime_minutes",
+            )
+        )
+    return calendar.sort("machine_id", "calendar_on")
 
 
 def _schedule_in_force(home: Home, as_of: date) -> pl.DataFrame:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from datetime import date
+from datetime import date, timedelta
 from html import escape
 from typing import Any
 
 import polars as pl
 
 from npq_assets.manufacturing.drivers import DriverFindings
+from npq_assets.manufacturing.equipment_showing import equipment_sections
 from npq_assets.manufacturing.forecast import ProductionForecast
 from npq_assets.manufacturing.monitoring import Monitoring, load_monitoring
 from npq_assets.manufacturing.output import load_findings, load_forecast, load_plan, load_schedule
@@ -143,7 +144,7 @@ def _change_sentences(facts: dict[str, Any]) -> list[str]:
 
 
 def sections(home: Home, day: date) -> list[Section]:
-    """The report's pages of the plant: schedule, late orders, worth of capacity, and what drives output, scrap and energy."""
+    """The pages of the plant: schedule, late orders, worth of capacity, what drives output, scrap and energy; equipment."""
     found = []
     schedule, plan = load_schedule(home, day), load_plan(home, day)
     if schedule is not None and schedule.jobs.height:
@@ -181,13 +182,15 @@ def sections(home: Home, day: date) -> list[Section]:
             "What one more hour of a machine would save." if worth.height else "No machine's time is short in the plan."
         )
         found.append(Section("What an hour of a machine is worth", words, table))
+    if (kept := _adherence_shown(home, day)) is not None:
+        found.append(kept)
     if (watched := load_monitoring(home, day)) is not None and "skipped" not in watched.facts:
         found.insert(0, _alerts_shown(watched))
     if (ahead := load_forecast(home, day)) is not None:
         found.append(_forecast_shown(ahead))
     if (drivers := load_findings(home, day)) is not None:
         found.append(_drivers_shown(drivers))
-    return found
+    return [*found, *equipment_sections(home, day)]
 
 
 def _forecast_shown(ahead: ProductionForecast) -> Section:
@@ -211,6 +214,40 @@ def _forecast_shown(ahead: ProductionForecast) -> Section:
     if tried is None:
         lead += " The history is too short to try orders in hand: history alone."
     return Section(title, lead, table, lines=lines)
+
+
+def _adherence_shown(home: Home, day: date) -> Section | None:
+    """What became of the plans of the last four weeks: by machine, and where most is missing."""
+    place = home.mart("manufacturing", "plan_adherence")
+    if not place.exists():
+        return None
+    rows = pl.read_parquet(place).filter((pl.col("as_of") < day) & (pl.col("as_of") >= day - timedelta(days=28)))
+    planned = float(rows["planned"].sum())
+    if planned <= 0:
+        return None
+    table = (
+        rows.group_by("machine_id")
+        .agg(pl.col("planned").sum(), pl.col("made_as_planned").sum(), pl.col("made").sum(), pl.col("as_of").n_unique())
+        .with_columns((pl.col("planned") - pl.col("made_as_planned")).alias("missing"))
+        .sort(["missing", "machine_id"], descending=[True, False])
+        .select(
+            pl.col("machine_id").alias("Machine"), pl.col("as_of").alias("Days"), pl.col("planned").round(0).alias("Planned"),
+            pl.col("made_as_planned").round(0).alias("Made as planned"),
+            (pl.col("made") - pl.col("made_as_planned")).round(0).alias("Made beyond"),
+            pl.col("missing").round(0).alias("Missing"),
+        )
+    )  # fmt: skip
+    worst = rows.with_columns((pl.col("planned") - pl.col("made_as_planned")).alias("missing")).sort(
+        ["missing", "as_of", "machine_id", "product_id"], descending=[True, True, False, False]
+    )
+    lines = [
+        f"{r['as_of']}: {r['machine_id']} made {r['made']:,.0f} of {r['planned']:,.0f} {r['product_id']}."
+        for r in worst.head(5).iter_rows(named=True)
+        if r["missing"] >= 1
+    ]
+    share = float(rows["made_as_planned"].sum()) / planned
+    lead = f"{share:.0%} of the units that the last {rows['as_of'].n_unique()} plans wanted on their first day were made on it."
+    return Section("What became of the plans", lead, table, lines=lines)
 
 
 def _drivers_shown(drivers: DriverFindings) -> Section:

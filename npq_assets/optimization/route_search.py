@@ -23,9 +23,10 @@ Plan = list[tuple[int, list[int]]]
 """Routes as (index of the vehicle type, indices of the clients in order)."""
 
 _DECOMPOSE_FROM = 250
-_FIRST_SHARE = 0.25
+_FIRST_SHARE = 0.1
 _ROUND_SECONDS = 6.0
-_REGION_CLIENTS = 500
+_LEAST_SECONDS = 5.0  # a shorter search would spend its time on starting rounds
+_REGION_CLIENTS = 250
 
 
 @dataclass(frozen=True)
@@ -159,17 +160,21 @@ class Team:
         began = time.monotonic()
         if self._pool is None:
             return search(data, Effort(seconds), seed, start)
-        large = data.num_clients >= _DECOMPOSE_FROM and data.num_groups == 0
+        large = data.num_clients >= _DECOMPOSE_FROM and data.num_groups == 0 and seconds >= _LEAST_SECONDS
         first = seconds * _FIRST_SHARE if large else seconds
         found = self._together([(data, start)] * self.workers, first - 0.2, seed)
         best = min(found, key=lambda f: (f.cost is None, f.cost or 0))
         turn = 0
-        while large and best.cost is not None:
+        while large:
             left = seconds - (time.monotonic() - began) - 0.5
             if left < 2.0:
                 break
             share = left if left < 1.5 * _ROUND_SECONDS else _ROUND_SECONDS
             turn += 1
+            if best.cost is None:  # regions of a plan that breaks rules would keep breaking them: all of it once more
+                found = self._together([(data, best.plan)] * self.workers, share, seed + 101 * turn)
+                best = min(found, key=lambda f: (f.cost is None, f.cost or 0))
+                continue
             best = self._round(data, best, share, seed + 101 * turn, turn)
         return Found(best.plan, best.cost, best.iterations, time.monotonic() - began)
 

@@ -16,6 +16,9 @@ _NAMES = {
     "sourcing": "sources of sites",
     "production_plan": "products planned",
     "job_schedule": "lots scheduled",
+    "maintenance_plan": "components kept",
+    "quality_alerts": "units judged",
+    "machine_settings": "machines set anew",
 }
 
 

@@ -7,7 +7,16 @@ import polars as pl
 
 from npq_assets.contracts import DECISIONS
 from npq_assets.errors import Unavailable
-from npq_assets.orchestration import AS_OF, DAILY_FRESHNESS, RETRY, HomeResource, as_of_of, preview
+from npq_assets.orchestration import (
+    AS_OF,
+    DAILY_FRESHNESS,
+    RETRY,
+    HomeResource,
+    as_of_of,
+    check_results,
+    preview,
+    skipped,
+)
 from npq_assets.publishing import publisher_of, read_decisions, write_decisions
 from npq_assets.version import code_version
 
@@ -37,10 +46,6 @@ OWNERS = ["team:retail"]
 _EXPLAINED = 100
 
 
-def _skipped(reason: str) -> dg.MaterializeResult[None]:
-    return dg.MaterializeResult(metadata={"skipped": reason, "dagster/row_count": 0})
-
-
 @dg.asset(
     key=FORECAST_KEY,
     deps=INPUTS,
@@ -66,7 +71,7 @@ def demand_forecast(context: dg.AssetExecutionContext, home: HomeResource) -> dg
     except Unavailable as reason:
         save_skipped(home.home, day, str(reason))
         context.log.warning(f"No orders as of {day}: {reason}")
-        return _skipped(str(reason))
+        return skipped(str(reason))
     wanted = fingerprint(inputs.snapshot, code_version())
     forecast = load_forecast(home.home, day, wanted)
     stored = forecast is not None
@@ -115,7 +120,7 @@ def replenishment_plan(context: dg.AssetExecutionContext, home: HomeResource) ->
 
     day = as_of_of(context)
     if (reason := load_skipped(home.home, day)) is not None:
-        return _skipped(reason)
+        return skipped(reason)
     inputs = read_inputs(home.home, day)
     forecast = load_forecast(home.home, day)
     if forecast is None:
@@ -160,7 +165,7 @@ def replenishment_orders(context: dg.AssetExecutionContext, home: HomeResource) 
 
     day = as_of_of(context)
     if (reason := load_skipped(home.home, day)) is not None:
-        return _skipped(reason)
+        return skipped(reason)
     plan = load_plan(home.home, day)
     if plan is None:
         raise dg.Failure(f"no plan as of {day}; materialize {PLAN_KEY.to_user_string()} first")
@@ -212,7 +217,7 @@ def judgements(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
 
     day = as_of_of(context)
     if (reason := load_skipped(home.home, day)) is not None:
-        return _skipped(reason)
+        return skipped(reason)
     forecast = load_forecast(home.home, day)
     if forecast is None:
         raise dg.Failure(f"no forecast as of {day}; materialize {FORECAST_KEY.to_user_string()} first")
@@ -283,11 +288,4 @@ def plan_checks(context: dg.AssetCheckExecutionContext, home: HomeResource) -> I
     else:
         plan = load_plan(home.home, day)
         verdicts = judge_plan(plan[0] if plan else None, read_inputs(home.home, day))
-    for verdict in verdicts:
-        yield dg.AssetCheckResult(
-            asset_key=PLAN_KEY,
-            check_name=verdict.name,
-            passed=verdict.passed,
-            severity=dg.AssetCheckSeverity.ERROR if verdict.blocking else dg.AssetCheckSeverity.WARN,
-            metadata={"detail": verdict.detail},
-        )
+    yield from check_results(PLAN_KEY, verdicts)

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import polars as pl
 
 from npq_assets.retail.inputs import PAIR, RetailInputs
+from npq_assets.verdicts import Verdict
 
 _TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The result of a check: its name, whether it passed, whether it blocks, and a line that says why."""
-
-    name: str
-    passed: bool
-    blocking: bool
-    detail: str
 
 
 _CHECKS = ("complete", "packs", "bound", "limits", "beats_naive")

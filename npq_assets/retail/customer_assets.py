@@ -9,7 +9,16 @@ import dagster as dg
 import polars as pl
 
 from npq_assets.errors import Unavailable
-from npq_assets.orchestration import AS_OF, DAILY_FRESHNESS, RETRY, HomeResource, as_of_of, preview
+from npq_assets.orchestration import (
+    AS_OF,
+    DAILY_FRESHNESS,
+    RETRY,
+    HomeResource,
+    as_of_of,
+    check_results,
+    preview,
+    skipped,
+)
 from npq_assets.settings import Home
 
 if TYPE_CHECKING:
@@ -45,10 +54,6 @@ INPUTS = [
 DECIDED = [SEGMENTS_KEY, RECOMMENDATIONS_KEY, OFFERS_KEY, MESSAGES_KEY, QUEUE_KEY, STAFFING_KEY]
 OFFERS_MEMORY = timedelta(days=120)
 MESSAGES_MEMORY = timedelta(days=120)
-
-
-def _skipped(reason: str) -> dg.MaterializeResult[None]:
-    return dg.MaterializeResult(metadata={"skipped": reason, "dagster/row_count": 0})
 
 
 @dg.asset(
@@ -99,7 +104,7 @@ def customer_book(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
     except Unavailable as reason:
         withdraw(home.home, day, str(reason))
         context.log.warning(f"No customer decisions as of {day}: {reason}")
-        return _skipped(str(reason))
+        return skipped(str(reason))
     unskip(home.home, day)
     book, stored = book_of(home.home, inputs)
     sizes = book.people.group_by("segment").agg(
@@ -139,7 +144,7 @@ def offer_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
 
     day = as_of_of(context)
     if (reason := kept.skipped(home.home, day)) is not None:
-        return _skipped(reason)
+        return skipped(reason)
     inputs = read_customer_inputs(home.home, day)
     book, _ = kept.book_of(home.home, inputs)
     earlier = kept.earlier_decisions(home.home, kept.OFFERS, day, day - OFFERS_MEMORY, ["offer_id"])
@@ -175,7 +180,7 @@ def service_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Ma
 
     day = as_of_of(context)
     if (reason := kept.skipped(home.home, day)) is not None:
-        return _skipped(reason)
+        return skipped(reason)
     inputs = read_customer_inputs(home.home, day)
     book, _ = kept.book_of(home.home, inputs)
     plan = plan_service(inputs, book, service_facts(home.home, day))
@@ -224,7 +229,7 @@ def customer_segments(context: dg.AssetExecutionContext, home: HomeResource) -> 
 
     day = as_of_of(context)
     if (reason := kept.skipped(home.home, day)) is not None:
-        return _skipped(reason)
+        return skipped(reason)
     inputs = read_customer_inputs(home.home, day)
     people = kept.book_of(home.home, inputs)[0].people.filter(pl.col("frequency") > 0)
     ids = [
@@ -272,7 +277,7 @@ def recommendations(context: dg.AssetExecutionContext, home: HomeResource) -> dg
 
     day = as_of_of(context)
     if (reason := kept.skipped(home.home, day)) is not None:
-        return _skipped(reason)
+        return skipped(reason)
     inputs = read_customer_inputs(home.home, day)
     rows = recommend(inputs, kept.book_of(home.home, inputs)[0])
     kept.save(home.home, day, "recommendations", rows)
@@ -304,7 +309,7 @@ def offers_sent(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mat
     day = as_of_of(context)
     plan = kept.load(home.home, day, "offers")
     if (reason := kept.skipped(home.home, day)) is not None or plan is None:
-        return _skipped(reason or "no offer plan")
+        return skipped(reason or "no offer plan")
     write_decisions(home.home, kept.OFFERS, day, identified(home.home, plan))
     return dg.MaterializeResult(
         metadata={"dagster/row_count": plan.height, "expected profit": float(plan["expected_profit"].sum())}
@@ -333,7 +338,7 @@ def messages(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Materi
     day = as_of_of(context)
     offers, lists = kept.load(home.home, day, "offers"), kept.load(home.home, day, "recommendations")
     if (reason := kept.skipped(home.home, day)) is not None or offers is None or lists is None:
-        return _skipped(reason or "no offers planned")
+        return skipped(reason or "no offers planned")
     inputs = read_customer_inputs(home.home, day)
     book = kept.book_of(home.home, inputs)[0]
     earlier = kept.earlier_decisions(home.home, kept.MESSAGES, day, day - MESSAGES_MEMORY, ["message_id", "kind"])
@@ -364,7 +369,7 @@ def service_queue(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
     day = as_of_of(context)
     plan = kept.load(home.home, day, "service_queue")
     if (reason := kept.skipped(home.home, day)) is not None or plan is None:
-        return _skipped(reason or "no service plan")
+        return skipped(reason or "no service plan")
     write_decisions(home.home, kept.QUEUE, day, identified(home.home, plan))
     return dg.MaterializeResult(
         metadata={"dagster/row_count": plan.height, "promises broken": int(plan["promise_broken"].sum())}
@@ -389,7 +394,7 @@ def service_staffing(context: dg.AssetExecutionContext, home: HomeResource) -> d
     day = as_of_of(context)
     plan = kept.load(home.home, day, "service_staffing")
     if (reason := kept.skipped(home.home, day)) is not None or plan is None or plan.is_empty():
-        return _skipped(reason or "no service requests landed")
+        return skipped(reason or "no service requests landed")
     write_decisions(home.home, kept.STAFFING, day, plan)
     return dg.MaterializeResult(metadata={"dagster/row_count": plan.height, "preview": preview(plan)})
 
@@ -455,11 +460,4 @@ def customer_checks(context: dg.AssetCheckExecutionContext, home: HomeResource) 
         earlier = kept.earlier_decisions(home.home, kept.MESSAGES, day, day - timedelta(days=7), ["message_id"])
         sites = kept.book_of(home.home, inputs)[0].people.select(KEY, "main_site")
         verdicts = judge_customers(inputs, offers, sent, lists, earlier, sites)
-    for verdict in verdicts:
-        yield dg.AssetCheckResult(
-            asset_key=MESSAGES_KEY,
-            check_name=verdict.name,
-            passed=verdict.passed,
-            severity=dg.AssetCheckSeverity.ERROR if verdict.blocking else dg.AssetCheckSeverity.WARN,
-            metadata={"detail": verdict.detail},
-        )
+    yield from check_results(MESSAGES_KEY, verdicts)

@@ -6,8 +6,8 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from npq_assets.retail.checks import Verdict
 from npq_assets.retail.customer_inputs import KEY, CustomerInputs
+from npq_assets.verdicts import Verdict
 
 NAMES = ("consent", "weekly_limit", "budget", "sellable")
 

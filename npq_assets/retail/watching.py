@@ -13,8 +13,8 @@ import polars as pl
 
 from npq_assets.forecasting.monitoring import Alarm, coverage, cusum, population_stability, stuck
 from npq_assets.periods import DAYS, known_before, period_of
-from npq_assets.retail.checks import Verdict
 from npq_assets.settings import Home, Period
+from npq_assets.verdicts import Verdict
 
 MONITORS = ("input_drift", "error_drift", "interval_coverage")
 _NOW = {"day": 28, "week": 8}

@@ -21,6 +21,16 @@ from npq_assets.warehouse.translator import FolderTranslator, place
 
 TRANSLATOR = FolderTranslator()
 _EXPORTED_LAYERS = {"marts", "evaluation"}
+# What Python wrote that evaluations read, by step.
+_WRITTEN = {
+    "evaluate_retail": (
+        "decisions/all/ledger/*/*.parquet",
+        "decisions/retail/messages/*/messages.parquet",
+        "forecasts/retail/*/forecast.parquet",
+        "evaluations/retail/*/*/*.parquet",
+    ),
+    "evaluate_manufacturing": ("decisions/manufacturing/production_plan/*/production_plan.parquet",),
+}
 
 
 def domain_models(domain: str) -> dg.AssetsDefinition:
@@ -161,13 +171,8 @@ class BuiltState:
         tables = {table: found.fingerprint for table, found in balances(home).items() if table in sources}
         written = sorted(
             f"{file.relative_to(home.root)}:{file.stat().st_size}:{file.stat().st_mtime_ns}"
-            for pattern in (
-                "decisions/all/ledger/*/*.parquet",
-                "decisions/retail/messages/*/messages.parquet",
-                "forecasts/retail/*/forecast.parquet",
-                "evaluations/retail/*/*/*.parquet",
-            )
-            for file in (home.root.glob(pattern) if name.startswith("evaluate") else ())
+            for pattern in _WRITTEN.get(name, ())
+            for file in home.root.glob(pattern)
         )
         inputs = fingerprint(tables, repr(written), repr(invocation), dbt.project_hash())
         files = tuple(home.mart(*place_.split("/")) for place_ in exported(chosen))

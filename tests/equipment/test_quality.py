@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
+from npq_assets.equipment.learners import beside_known, cross_validated
 from npq_assets.equipment.quality import (
     ControlChart,
     any_of,
+    blemish_place,
     capability,
     cheapest_alarm,
+    classifier,
     f1_alarm,
     held_out_probability,
     individuals_chart,
@@ -105,3 +109,67 @@ def test_defects_are_found_where_they_were_put_and_reasons_name_them() -> None:
 def test_nothing_to_learn_is_said() -> None:
     with pytest.raises(NpqError, match="nothing to learn"):
         learn_defects(["a"], np.zeros((5, 1)), {"k": np.zeros(5)})
+
+
+def seen_by(x: np.ndarray, y: np.ndarray, new: np.ndarray, place: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """What a learner behind `beside_known` gets: rows learned from, and rows asked about."""
+    kept: list[np.ndarray] = []
+
+    def learner(a: np.ndarray, b: np.ndarray, c: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+        kept.extend([a, c])
+        return np.zeros((len(c), int(b.max()) + 1))
+
+    beside_known(learner, place, classes=int(y.max()) + 1)(x, y, new)
+    return kept[0], kept[1]
+
+
+def test_a_row_never_sees_its_own_label_through_its_neighbours() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.random((60, 4)), rng.integers(0, 3, 60).astype(float)
+    before, _ = seen_by(x, y, x[:1], [2, 3])
+    for i in range(0, 60, 7):
+        other = y.copy()
+        other[i] = (other[i] + 1) % 3
+        after, _ = seen_by(x, other, x[:1], [2, 3])
+        assert np.array_equal(before[i], after[i])
+        assert not np.array_equal(before, after)
+
+
+def test_neighbours_by_hand() -> None:
+    """Three known rows of class 0 at 0, 1, 2 and one of class 1 at 10; asked at 1.5. Class 2 is nowhere."""
+    x = np.column_stack([[5.0, 6.0, 7.0, 8.0], [0.0, 1.0, 2.0, 10.0]])
+    y = np.array([0, 0, 0, 1.0])
+    kept: list[np.ndarray] = []
+
+    def learner(a: np.ndarray, b: np.ndarray, c: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+        kept.append(c)
+        return np.zeros((len(c), 3))
+
+    beside_known(learner, [1], classes=3, count=3)(x, y, np.array([[9.0, 1.5]]))
+    [row] = kept[0]
+    assert row[0] == 9.0 and len(row) == 7  # its other column; where it lies is not handed on
+    assert row[1:4] == pytest.approx(np.log1p([0.5, 8.5, 1000.0]))
+    assert row[4:] == pytest.approx([1.0, 0.0, 0.0])
+
+
+def test_kinds_of_defects_that_come_in_batches_are_found_by_their_neighbours() -> None:
+    rng = np.random.default_rng(2)
+    batch = rng.integers(0, 30, 400)
+    kind = rng.integers(0, 4, 30)[batch].astype(float)
+    x = np.column_stack([rng.normal(size=(400, 3)), 100.0 * batch, rng.random(400)])
+    groups = np.arange(400)
+    near = cross_validated(classifier(4, place=[3, 4], trees=20, forest=40), x, kind, groups).argmax(axis=1)
+    assert np.mean(near == kind) > 0.97
+    # Of a batch that nobody has looked at, neighbours say nothing.
+    fresh = cross_validated(classifier(4, place=[3, 4], trees=20, forest=40), x, kind, batch).argmax(axis=1)
+    assert np.mean(fresh == kind) < 0.6
+
+
+def test_blemishes_of_one_plate_lie_near_and_other_plates_far() -> None:
+    frame = pl.DataFrame(
+        {"Length_of_Conveyer": [1350, 1350, 1360, 1350], "Steel_Plate_Thickness": [80, 80, 80, 70],
+         "TypeOfSteel_A300": [1, 1, 1, 0], "Y_Minimum": [1000, 2000, 1000, 1000]}
+    )  # fmt: skip
+    at = blemish_place(frame).to_numpy()
+    far = np.linalg.norm(at - at[0], axis=1)
+    assert 0 < far[1] < 2 and far[2] == pytest.approx(1.0) and far[3] > 20

@@ -89,3 +89,12 @@ def test_too_few_machines_and_missing_sensors_are_named() -> None:
         predict(train.filter(pl.col("unit") <= 5), train)
     with pytest.raises(NpqError, match="no flow"):
         predict(train, train.drop("flow"))
+
+
+def test_answers_lean_to_the_early_side_only_where_it_pays_and_costs_little() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(20, 120, 2000)
+    wide = useful_life._lean(truth, truth + rng.normal(0, 10, 2000))
+    assert 0 < wide <= 0.5  # two in a thousand more squared error allow half a cycle at a spread of ten
+    assert useful_life._lean(truth, truth - 8 + rng.normal(0, 10, 2000)) == 0.0
+    assert useful_life._lean(truth, truth) == 0.0

@@ -1,5 +1,6 @@
 """The whole graph as a Dagster run on a small company: what people and systems get, again and point in time."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -9,6 +10,7 @@ import pytest
 from npq_assets.contracts import DECISIONS, LANDING
 from npq_assets.deciding import Decider
 from npq_assets.errors import NpqError
+from npq_assets.evaluation.sources import SOURCES
 from npq_assets.evaluation.trace import explain
 from npq_assets.publishing import read_decisions
 from npq_assets.retail.output import load_plan
@@ -59,6 +61,27 @@ def test_there_is_a_report_a_csv_and_an_explanation(company: Company) -> None:
     text = explain(company.home, orders["decision_id"][0])
     for word in ("forecast", "model", "snapshot", "bound", "retail/supply_terms/", "retail/sales/"):
         assert word in text
+
+
+def test_every_kind_of_decision_leads_back_to_landed_rows(company: Company) -> None:
+    home, told = company.home, 0
+    for name, table in DECISIONS.items():
+        place = home.decisions(table.domain, table.name, company.as_of)
+        if name == "all.ledger" or not place.exists():
+            continue
+        rows = read_decisions(home, table, company.as_of)
+        if rows.is_empty():
+            continue
+        text, told = explain(home, rows["decision_id"][0]), told + 1
+        assert rows["decision_id"][0] in text and rows["input_snapshot"][0] in text, name
+        assert re.search(r"\n    \w+/\w+/[^\n]+:\d+  ", text), f"{name} names no landed row:\n{text}"
+        assert "@" not in text, f"{name} shows an address"
+    assert told >= 12
+    assert set(SOURCES) == set(DECISIONS) - {"all.ledger"}
+    for sources in SOURCES.values():
+        for source in sources:
+            columns = {column.name for column in LANDING[source.table].columns}
+            assert {*source.on.values(), *([source.time] if source.time else [])} <= columns, source
 
 
 def test_an_unknown_decision_is_refused_with_a_hint(company: Company) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from npq_assets.ingestion import ingest
 from npq_assets.ingestion.listening import Heard, Listener, rows_of
 from npq_assets.mqtt import Broker, broker_of
 from npq_assets.settings import Home, Settings, read_settings
-from tests.brokers import connected, mosquitto, needs_mosquitto, until
+from tests.brokers import Mosquitto, connected, mosquitto, needs_mosquitto, until
 from tests.ingestion.test_rules import quarantine
 
 NOW = datetime(2026, 4, 1, 6, tzinfo=UTC)
@@ -109,9 +110,12 @@ class Ear:
     def heard(self) -> Heard:
         return self.listener.heard
 
+    def begin(self) -> None:
+        self._thread.start()
+
     @contextmanager
     def open(self) -> Iterator["Ear"]:
-        self._thread.start()
+        self.begin()
         try:
             assert self.listener.wait_connected(10), self.said
             yield self
@@ -218,6 +222,74 @@ def test_a_broker_that_dies_mid_stream_costs_one_alarm_and_no_reading(home: Home
         assert values == [*(float(k) for k in range(50)), *[1000.0] * 10]
         assert balance.quarantined == 0 and len(ear.alarms()) == 1
         assert json.loads((home.root / "listening.json").read_text())["state"] == "stopped"
+
+
+@needs_mosquitto
+def test_a_broker_that_is_down_at_the_start_is_waited_for(home: Home, tmp_path: Path) -> None:
+    server = Mosquitto(tmp_path / "broker")
+    ear = Ear(home, server.broker)
+    ear.begin()
+    try:
+        until(lambda: ear.alarms())
+        time.sleep(0.6)  # several attempts
+        assert len(ear.alarms()) == 1 and "cannot be reached" in ear.alarms()[0]
+        server.start()
+        assert ear.listener.wait_connected(10), ear.said
+        with connected(server.broker, "sender") as client:
+            send(client, [reading(k) for k in range(5)])
+            until(lambda: ear.heard.rows == 5)
+    finally:
+        ear.end()
+        server.stop()
+    assert landed(home)[0] == [float(k) for k in range(5)] and len(ear.alarms()) == 1
+
+
+@needs_mosquitto
+def test_everything_at_once_loses_nothing_and_invents_nothing(home: Home, tmp_path: Path) -> None:
+    """Messages twice, unknown machines, clocks ahead and at 1970, broken payloads, and a broker that goes and comes back."""
+    place = home.landing / "manufacturing" / "machines" / "a.csv"
+    place.parent.mkdir(parents=True)
+    place.write_text("machine_id,site_id,minutes_per_day\n" + "".join(f"M{k},P,480\n" for k in range(3)))
+    good = [reading(k) for k in range(60)]
+    stuck = [(topic.replace("heat", "wear"), payload) for topic, payload in (reading(k, 7.0) for k in range(12))]
+    unknown = [("npq/X9/heat", reading(k)[1]) for k in range(8)]
+    future = (datetime.now(UTC) + timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    clocks = [
+        ("npq/M0/heat", json.dumps({"value": 1, "measured_at": at}).encode()) for at in (future, "1970-01-01T00:00:09Z")
+    ]
+    broken = [("npq/M1/heat", b"hot"), ("npq/M1/heat", b"NaN"), ("npq/M1/heat", b'{"value": 1e999}')]
+    stream = [*good, *good[:20], *stuck, *unknown, *unknown[:3], *clocks, *broken]
+    rng = random.Random(2)
+    rng.shuffle(stream)
+    half = len(stream) // 2
+    with mosquitto(tmp_path / "broker") as server, Ear(home, server.broker, rows=15).open() as ear:
+        with connected(server.broker, "sender") as client:
+            send(client, stream[:half])
+        server.stop()
+        until(lambda: ear.alarms())
+        server.start()
+        until(lambda: any("is back after" in line for line in ear.said))
+        with connected(server.broker, "sender") as client:
+            send(client, stream[half:])
+            until(lambda: ear.heard.messages >= len(stream))
+        ear.end()
+        assert len(ear.alarms()) == 1
+    tables = [LANDING["manufacturing.machines"], LANDING[NAME]]
+    balance = ingest(home, tables)[NAME]
+    assert balance.holds
+    raw = pl.read_parquet(home.raw_table("manufacturing", "telemetry"))
+    assert raw.filter(pl.col("sensor") == "heat")["value"].sort().to_list() == [float(k) for k in range(60)]
+    assert raw.filter(pl.col("sensor") == "wear")["value"].to_list() == [7.0] * 12
+    assert raw.height == 72
+    # What is set aside is all there, each with a reason of its own, and comes back when its machine is made known.
+    reasons = balance.reasons
+    assert sum(n for words, n in reasons.items() if "not in manufacturing.machines" in words) >= 8
+    assert sum(n for words, n in reasons.items() if "set the clock right" in words) == 2
+    assert {"payload hot", "payload NaN"} <= {row.split(",")[3].strip() for row in quarantine(home, NAME)["row"]}
+    place.with_name("b.csv").write_text("machine_id,site_id,minutes_per_day\nX9,P,480\n")
+    assert ingest(home, tables)[NAME].holds
+    raw = pl.read_parquet(home.raw_table("manufacturing", "telemetry"))
+    assert raw.filter(pl.col("machine_id") == "X9")["value"].sort().to_list() == [float(k) for k in range(8)]
 
 
 @needs_mosquitto

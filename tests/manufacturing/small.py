@@ -80,7 +80,7 @@ def land(folder: Path) -> None:
     write(folder, "manufacturing/plant_stock", stock)
 
 
-def write(folder: Path, table: str, frame: pl.DataFrame) -> None:
+def write(folder: Path, table: str, frame: pl.DataFrame, name: str = "a") -> None:
     """One landing file."""
     (folder / table).mkdir(parents=True, exist_ok=True)
-    frame.write_csv(folder / table / "a.csv")
+    frame.write_csv(folder / table / f"{name}.csv")

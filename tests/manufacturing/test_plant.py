@@ -1,6 +1,8 @@
 """The manufacturing graph on a small plant: what holds of plan and schedule, and a planner's questions to the outputs."""
 
+import shutil
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -16,7 +18,8 @@ from npq_assets.manufacturing.schedule import JobSchedule
 from npq_assets.manufacturing.what_if import move_order
 from npq_assets.publishing import read_decisions
 from npq_assets.settings import Home
-from tests.manufacturing.small import AS_OF, BIG, PRODUCTS, land
+from tests.manufacturing.small import AS_OF, BIG, PRODUCTS, land, write
+from tests.test_cli import npq
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,43 @@ def test_moving_the_order_that_is_late_frees_the_plan(inputs: ManufacturingInput
     assert BIG in moved.late["order_id"].to_list() and "less" in moved.sentence
     with pytest.raises(NpqError, match="not in hand"):
         move_order(inputs, plan, "no such order", AS_OF)
+    with pytest.raises(NpqError, match="lies before the as-of day"):
+        move_order(inputs, plan, BIG, AS_OF - timedelta(days=1))
+
+
+def test_a_planner_asks_by_command(home: Home, inputs: ManufacturingInputs) -> None:
+    due = AS_OF + timedelta(days=12)
+    before = {place: place.read_bytes() for place in (home.root / "plans").rglob("*") if place.is_file()}
+    said = npq("move-order", BIG, "--due", str(due), "--home", str(home.root)).stdout
+    assert said.startswith(f"Order {BIG} (cake) due {due} instead of") and "proven at least" in said and " -> " in said
+    assert before == {place: place.read_bytes() for place in (home.root / "plans").rglob("*") if place.is_file()}
+    assert "is not a date" in npq("move-order", BIG, "--due", "Friday", "--home", str(home.root), code=2).stderr
+
+
+def test_what_landed_is_set_against_the_plan(home: Home, plan: ProductionPlan, tmp_path: Path) -> None:
+    at = Home.at(tmp_path / "next")
+    shutil.copytree(home.root, at.root)
+    wanted = (
+        plan.lots.filter(pl.col("period_start") == AS_OF)
+        .group_by("machine_id", "product_id")
+        .agg(pl.col("quantity").sum())
+    )
+    first = wanted.sort("machine_id", "product_id").row(0, named=True)
+    log = wanted.with_columns(
+        pl.lit(AS_OF).alias("produced_on"),
+        (pl.col("quantity") * pl.when(pl.col("product_id") == first["product_id"]).then(0.5).otherwise(1.0)).alias("good_quantity"),
+        pl.lit(0.0).alias("scrap_quantity"), pl.lit(100.0).alias("run_minutes"), pl.lit(0.0).alias("down_minutes"),
+    ).drop("quantity")  # fmt: skip
+    write(at.landing, "manufacturing/production_log", log, name="today")
+    Decider(at, "manufacturing").decide(AS_OF + timedelta(days=1))
+    found = pl.read_parquet(at.mart("manufacturing", "plan_adherence"))
+    assert set(found["as_of"]) == {AS_OF}, "tomorrow's plan is judged when tomorrow has landed"
+    halved = found.filter(pl.col("product_id") == first["product_id"])
+    assert halved["adherence"].to_list() == pytest.approx([0.5] * halved.height)
+    assert found.filter(pl.col("product_id") != first["product_id"])["adherence"].to_list() == pytest.approx(
+        [1.0] * (found.height - halved.height)
+    )
+    assert "What became of the plans" in at.report(AS_OF + timedelta(days=1)).read_text(encoding="utf-8")
 
 
 def test_findings_and_forecast_are_there(home: Home) -> None:

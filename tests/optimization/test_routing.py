@@ -1,6 +1,7 @@
 """Routes: optima that exhaustive search finds, plans that keep every rule, and re-planning that keeps what drives."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -8,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from npq_assets.optimization import route_search
 from npq_assets.optimization.replanning import Told, replan
 from npq_assets.optimization.route_rules import in_time, nearest_neighbour, savings, sweep
+from npq_assets.optimization.route_search import Found, Region, Team, as_solution, cost_of, cut
 from npq_assets.optimization.routing import (
     Params,
     RouteCost,
@@ -390,3 +393,49 @@ def test_a_vehicle_is_worth_what_it_saves() -> None:
         worth = worth_of_vehicles(problem, routes, QUICK)
         assert worth["worth_per_unit"].to_list() == pytest.approx([more, fewer])
         assert worth["method"].to_list() == [method] * 2 and worth["used"].to_list() == [min(count, 2)] * 2
+
+
+@given(seed=st.integers(0, 10_000), parts=st.integers(2, 5))
+@settings(max_examples=15, deadline=None)
+def test_regions_take_each_route_once_and_give_the_plan_back(seed: int, parts: int) -> None:
+    from pyvrp import Model
+
+    rng = np.random.default_rng(seed)
+    model = Model()
+    places = [model.add_location(int(x), int(y)) for x, y in rng.integers(0, 100, (25, 2))]
+    depot = model.add_depot(places[0])
+    for place in places[1:]:
+        model.add_client(place, delivery=[1])
+    model.add_vehicle_type(10, capacity=[4], start_depot=depot, end_depot=depot)
+    for a in places:
+        for b in places:
+            model.add_edge(a, b, int(np.hypot(a.x - b.x, a.y - b.y)))
+    data = model.data()
+    plan = [(0, [int(k) for k in route]) for route in np.array_split(rng.permutation(24), 8)]
+    for turn in (1, 2, 3):
+        found = cut(data, plan, parts, turn)
+        assert sorted(r for routes in found for r in routes) == list(range(8)) and all(found)
+        regions = [Region.of(data, plan, routes, found) for routes in found]
+        assert sum(region.data.num_vehicles for region in regions) == data.num_vehicles
+        back = [route for region in regions for route in region.whole(region.start)]
+        assert sorted(back) == sorted(plan)
+        whole, apart = as_solution(data, plan), [as_solution(r.data, r.start) for r in regions]
+        assert cost_of(data, whole) == sum(cost_of(r.data, s) for r, s in zip(regions, apart, strict=True))
+
+
+def test_a_large_search_goes_on_where_the_first_round_breaks_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    team = Team(1)
+    asked: list[float] = []
+
+    def together(work: list[object], seconds: float, seed: int) -> list[Found]:
+        asked.append(seconds)
+        return [Found([], None if len(asked) < 2 else 7, 1, seconds)]
+
+    monkeypatch.setattr(team, "_pool", object())
+    monkeypatch.setattr(team, "_together", together)
+    monkeypatch.setattr(team, "_round", lambda data, best, *_: Found(best.plan, best.cost - 1, 1, 0.0))
+    clock = itertools.count(0.0, 3.0)
+    monkeypatch.setattr(route_search.time, "monotonic", lambda: next(clock))
+    data = SimpleNamespace(num_clients=400, num_groups=0)
+    found = team.search(data, 20.0)
+    assert len(asked) == 2 and found.cost is not None and found.cost < 7

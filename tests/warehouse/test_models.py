@@ -100,10 +100,6 @@ def test_dbt_unit_tests_pass(tmp_path: Path) -> None:
     raw(home)
     build(home)
     events = list(dbt.Invocation(home, ("test",), ("test_type:unit",)).stream())
-    results = {
-        e["data"]["node_info"]["unique_id"]: e["data"]["status"]
-        for e in events
-        if e["info"]["name"] == "LogTestResult" or e["info"]["name"] == "LogUnitTestResult"
-    }
+    wrong = [e["info"]["msg"] for e in events if e["info"]["level"] == "error"]
     done = [e for e in events if e["info"]["name"] == "StatsLine"]
-    assert done and done[-1]["data"]["stats"]["pass"] == len(dbt.manifest()["unit_tests"]) >= 10, results
+    assert done and done[-1]["data"]["stats"]["pass"] == len(dbt.manifest()["unit_tests"]) >= 10, wrong

@@ -5,6 +5,7 @@ with final as (
         minutes,
         overtime_minutes,
         reason,
+        maintenance_minutes,
         source_file,
         source_line
     from {{ ref('stg_manufacturing__machine_calendar') }}

@@ -10,6 +10,7 @@ final as (
         cast(minutes as double) as minutes,
         cast(overtime_minutes as double) as overtime_minutes,
         cast(reason as varchar) as reason,
+        cast(maintenance_minutes as double) as maintenance_minutes,
         source_file,
         source_line
     from source

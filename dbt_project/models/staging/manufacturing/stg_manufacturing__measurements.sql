@@ -8,6 +8,9 @@ final as (
         cast(unit_id as varchar) as unit_id,
         cast(feature as varchar) as feature,
         cast(value as double) as value,
+        cast(measured_at as timestamp with time zone) as measured_at,
+        cast(machine_id as varchar) as machine_id,
+        cast(product_id as varchar) as product_id,
         source_file,
         source_line
     from source

@@ -11,6 +11,10 @@ final as (
         cast(high as double) as high,
         cast(current as double) as current,
         cast(cost_per_unit_change as double) as cost_per_unit_change,
+        cast(ramp_limit as double) as ramp_limit,
+        cast(scrap_sign as bigint) as scrap_sign,
+        cast(energy_sign as bigint) as energy_sign,
+        cast(minutes_sign as bigint) as minutes_sign,
         source_file,
         source_line
     from source
