@@ -135,14 +135,19 @@ def predict(visits: Visits, day: int, settings: Settings | None = None) -> Prosp
     if held_out.active.sum() < 50 or (held_out.active == 0).sum() < 50:
         return _simple_only(closed_p, closed_spend, "too few customers to judge a learned model")
     if earlier:
-        judged = _Fitted.fit([sample(c) for c in earlier], settings)
+        judged = _Unseen.of(_Fitted.fit([sample(c) for c in earlier], settings), held_out)
     else:
         # Too short a history for a complete horizon before the last: models learn from half of the customers, and the other
-        # half judges them.
+        # half judges them, both ways.
         half = np.random.default_rng(settings.seed).random(len(v.customers)) < 0.5
-        judged = _Fitted.fit([sample(c).of(half) for c in usable[: settings.cutoffs]], settings)
-        held_out = held_out.of(~half)
-    activity, spend, judgement = _judge(judged, held_out, settings)
+        parts = [
+            _Unseen.of(
+                _Fitted.fit([sample(c).of(~mine) for c in usable[: settings.cutoffs]], settings), held_out.of(mine)
+            )
+            for mine in (half, ~half)
+        ]
+        judged = _Unseen.both(*parts)
+    activity, spend, judgement = _judge(judged)
     final = [sample(newest), *[sample(c) for c in [c for c in usable if c != newest][: settings.cutoffs - 1]]]
     fitted = _Fitted.fit(final, settings)
     x = features(v, day, horizon)
@@ -151,8 +156,8 @@ def predict(visits: Visits, day: int, settings: Settings | None = None) -> Prosp
     options = fitted.activity(x[seen])
     p[seen] = options[activity]
     if activity != "closed form":
-        past = judged.activity(held_out.x)[activity]
-        p[seen] = _calibrate(past, held_out.active, options[activity], closed_p[seen])
+        past = judged.activity[activity]
+        p[seen] = _calibrate(past, judged.truth.active, options[activity], closed_p[seen])
     means, quantiles = fitted.spend(x[seen])
     mean[seen] = means[spend]
     q[seen] = np.sort(np.maximum(quantiles, 0.0), axis=1)
@@ -167,35 +172,38 @@ def _simple_only(p: Floats, spend: Floats, why: str) -> Prospects:
     )
 
 
-def _judge(fitted: _Fitted, held_out: _Sample, settings: Settings) -> tuple[str, str, dict[str, Any]]:
-    """Which models to use, by their losses on customers and a horizon that they have not learnt from."""
+def _judge(judged: _Unseen) -> tuple[str, str, dict[str, Any]]:
+    """Which models to use, by their losses on customers or a horizon that they have not learnt from."""
     judgement: dict[str, Any] = {}
-    y = held_out.active
+    truth = judged.truth
+    y = truth.active
     losses = {}
-    for name, p in fitted.activity(held_out.x).items():
+    for name, p in judged.activity.items():
         q = np.clip(_cross_calibrated(p, y), 1e-4, 1 - 1e-4)
         losses[name] = -(y * np.log(q) + (1 - y) * np.log(1 - q))
     activity = _simplest_best(losses, judgement, "activity")
-    means, quantiles = fitted.spend(held_out.x)
-    cap = float(np.quantile(held_out.spend, 0.995))
-    errors = {name: (np.minimum(held_out.spend, cap) - np.minimum(mean, cap)) ** 2 for name, mean in means.items()}
+    cap = float(np.quantile(truth.spend, 0.995))
+    errors = {name: (np.minimum(truth.spend, cap) - np.minimum(mean, cap)) ** 2 for name, mean in judged.means.items()}
     spend = _simplest_best(errors, judgement, "spend")
-    judgement["median_absolute_error"] = float(np.abs(held_out.spend - quantiles[:, 1]).mean())
-    inside = (held_out.spend >= quantiles[:, 0]) & (held_out.spend <= quantiles[:, 2])
+    judgement["median_absolute_error"] = float(np.abs(truth.spend - judged.quantiles[:, 1]).mean())
+    inside = (truth.spend >= judged.quantiles[:, 0]) & (truth.spend <= judged.quantiles[:, 2])
     judgement["interval_80_covers"] = float(inside.mean())
     return activity, spend, judgement
 
 
 def _simplest_best(losses: dict[str, Floats], judgement: dict[str, Any], what: str) -> str:
-    """The first model, or the best of the others if its paired gain over the first excludes zero at 95 %."""
-    simple, *others = losses
+    """The first model, or the one of least loss among those whose paired gain over the first excludes zero at 95 %."""
+    simple = chosen = next(iter(losses))
     for name, loss in losses.items():
         judgement[f"{what} loss {name}"] = float(loss.mean())
-    best = min(others, key=lambda name: float(losses[name].mean()))
-    gain = losses[simple] - losses[best]
-    half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
-    judgement[f"{what} gain of {best} over {simple}"] = [float(gain.mean() - half), float(gain.mean() + half)]
-    judgement[what] = chosen = best if gain.mean() - half > 0 else simple
+        if name == simple:
+            continue
+        gain = losses[simple] - loss
+        half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
+        judgement[f"{what} gain of {name} over {simple}"] = [float(gain.mean() - half), float(gain.mean() + half)]
+        if gain.mean() - half > 0 and loss.mean() < losses[chosen].mean():
+            chosen = name
+    judgement[what] = chosen
     return chosen
 
 
@@ -286,13 +294,21 @@ class _Fitted:
                 for k in range(settings.models)
             ]
 
+        # Yes or no holds less than an amount: shallow trees from few columns rank better where customers are few, and as well
+        # where they are many.
+        shallow = {
+            "objective": "binary",
+            "num_leaves": max(3, settings.leaves // 2),
+            "min_data_in_leaf": 100,
+            "feature_fraction": 0.2,
+        }
         cap = float(np.quantile(spend, 0.998))
         quantiles = [
             models({"objective": "quantile", "alpha": level}, np.sqrt(spend), settings.trees) for level in QUANTILES
         ]
         return cls(
             logistic,
-            models({"objective": "binary"}, active, settings.trees),
+            models(shallow, active, settings.trees * 2 // 3),
             models({"objective": "tweedie", "tweedie_variance_power": 1.3}, np.minimum(spend, cap), settings.trees),
             quantiles,
         )
@@ -328,3 +344,34 @@ class _Fitted:
             "lightgbm": learned,
             "lightgbm + closed form": (learned + x[:, -1]) / 2,
         }, np.maximum(roots, 0.0) ** 2
+
+
+@dataclass(frozen=True)
+class _Unseen:
+    """What models expected of customers or a horizon that they had not learnt from, and what came."""
+
+    truth: _Sample
+    activity: dict[str, Floats]
+    means: dict[str, Floats]
+    quantiles: Floats
+
+    @classmethod
+    def of(cls, fitted: _Fitted, truth: _Sample) -> _Unseen:
+        """The models asked about the sample."""
+        return cls(truth, fitted.activity(truth.x), *fitted.spend(truth.x))
+
+    @classmethod
+    def both(cls, one: _Unseen, other: _Unseen) -> _Unseen:
+        """Two sets of customers as one."""
+
+        def join(a: dict[str, Floats], b: dict[str, Floats]) -> dict[str, Floats]:
+            return {name: np.concatenate([a[name], b[name]]) for name in a}
+
+        a, b = one.truth, other.truth
+        names = ("who", "x", "active", "spend")
+        return cls(
+            _Sample(*(np.concatenate([getattr(a, name), getattr(b, name)]) for name in names)),
+            join(one.activity, other.activity),
+            join(one.means, other.means),
+            np.concatenate([one.quantiles, other.quantiles]),
+        )
