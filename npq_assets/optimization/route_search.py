@@ -52,11 +52,17 @@ class Style:
 def style_for(data: Any, large: bool = False) -> Style:
     """Patient where there are windows, greedy where there are none or where time allows few iterations.
 
-    Windows make an iteration several times as dear, so a large problem with windows also changes less at once.
+    Windows make an iteration several times as dear, so a large problem with windows also changes less at once; not so with
+    several depots, where few changes at once seldom move a route to another depot. Where clients may be left out the
+    search stays patient (a greedy one made re-planned days dearer).
     """
+    if any(c.prize for c in data.clients()):
+        return Style()
     windows = any(c.tw_early > 0 for c in data.clients())
     if not windows:
         return Style(history=100, penalty=10.0)
+    if data.num_depots > 1:
+        return Style(penalty=1000.0)
     return Style(history=100, shakes=10, penalty=10.0) if large else Style()
 
 
@@ -179,9 +185,12 @@ def search(
 def first_penalties(data: Any, ways: float) -> Penalties:
     """What breaking a rule costs at first: so many average ways per average load, second and metre.
 
-    Where clients may be left out, a broken rule must not pay for a prize: then ten times the largest prize takes the place of
-    the way. The search raises and lowers penalties by how many of its plans keep the rules.
+    Where clients may be left out a broken rule must never pay for a prize, so there they start in the middle of what is
+    allowed. The search raises and lowers penalties by how many of its plans keep the rules.
     """
+    if any(c.prize for c in data.clients()):
+        middle = _MAX_PENALTY / 2
+        return [middle] * data.num_load_dimensions, middle, middle
     kinds = {(k.unit_distance_cost, k.unit_duration_cost, k.profile) for k in data.vehicle_types()}
     metres, seconds, costs = [], [], []
     for per_metre, per_second, profile in sorted(kinds):
