@@ -472,6 +472,7 @@ def test_the_best_plan_is_put_together_from_routes_of_bad_ones() -> None:
 
 @given(st.integers(0, 10_000), st.sampled_from([None, 60]))
 @example(5, 60)  # HiGHS called the start the optimum, under another objective
+@example(112, 60)  # the best plan serves nobody
 @settings(max_examples=15, deadline=None)
 def test_a_plan_put_together_keeps_the_rules_and_is_cheaper_than_all_it_came_from(seed: int, prize: int | None) -> None:
     rng = np.random.default_rng(seed)
@@ -497,7 +498,7 @@ def test_a_plan_put_together_keeps_the_rules_and_is_cheaper_than_all_it_came_fro
     # The optimum over the pool, by trying every set of its routes.
     routes = [r for r in pool.routes() if as_solution(data, [(r[0], list(r[1]))]).routes()[0].is_feasible()]
     cheapest = best[0]
-    for size in range(1, 5):
+    for size in range(5):  # none at all, too: every prize lost
         for chosen in itertools.combinations(routes, size):
             clients = [c for _, visits, _ in chosen for c in visits]
             if len(set(clients)) == len(clients) and (prize is not None or len(clients) == n):
