@@ -10,6 +10,7 @@ Works on PyVRP's own objects. How the search runs does not belong here (see `rou
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -87,9 +88,10 @@ def recombined(
         routes: To choose from.
         best: The best plan known: its routes are among those to choose from.
         cost: What it costs.
-        seconds: Limit by the clock of the integer program.
-        nodes: Its limit by work.
+        seconds: Limit by the clock, of both programs together.
+        nodes: Limit by work of the integer program.
     """
+    began = time.monotonic()
     pool = RoutePool(most=len(routes) + len(best))
     pool.extend(routes)
     mine = [(kind, tuple(visits)) for kind, visits in best]
@@ -123,7 +125,10 @@ def recombined(
     served = {k for _, clients in mine for k in clients}
     for client, column in lost.items():
         point[column] = float(client not in served)
-    answer = solve_integer(model, seconds=seconds, gap=1e-7, nodes=nodes, start=point)
+    left = seconds - (time.monotonic() - began)
+    if left < 0.05:
+        return None
+    answer = solve_integer(model, seconds=left, gap=1e-7, nodes=nodes, start=point)
     if answer.x is None or answer.objective > 1.0 - 1e-7:
         return None
     return [(columns[k][0], list(columns[k][1])) for k in np.flatnonzero(answer.x[x] > 0.5)]

@@ -31,6 +31,7 @@ _FIRST_SHARE_WHOLE = 0.4  # where the problem is not cut into regions
 _ROUND_SECONDS = 6.0
 _LEAST_SECONDS = 5.0  # a shorter search would spend its time on starting rounds
 _REGION_CLIENTS = 250
+_RECOMBINE_SECONDS = 2.0
 _MAX_PENALTY = 1e7
 
 
@@ -200,9 +201,7 @@ def first_penalties(data: Any, ways: float) -> Penalties:
         metres.append(metre)
         seconds.append(second)
         costs.append(per_metre * metre + per_second * second)
-    way = max(
-        ways * max(min(costs, default=1.0), 1.0), 10.0 * max((float(c.prize) for c in data.clients()), default=0.0)
-    )
+    way = ways * max(min(costs, default=1.0), 1.0)
     loads = np.zeros((1, data.num_load_dimensions))
     if data.num_clients:
         loads = np.array(
@@ -272,21 +271,23 @@ class Team:
             (seconds * _FIRST_SHARE, _ROUND_SECONDS) if large else (seconds * _FIRST_SHARE_WHOLE, seconds / 5)
         )
         pool, style = RoutePool(), style_for(data, large)
-        best = self._together(data, start, max(first - 0.2, 0.3), seed, None, style, pool)
-        best = self._recombined(data, best, pool)
+        # Part of each round's time, also of the last, is for putting the best plan together anew.
+        choice = min(_RECOMBINE_SECONDS, 0.05 * seconds)
+        best = self._together(data, start, max(first - choice, 0.3), seed, None, style, pool)
+        best = self._recombined(data, best, pool, choice)
         turn = 0
         while True:
-            left = seconds - (time.monotonic() - began) - 0.4
-            if left < min(2.0, later):
+            left = seconds - (time.monotonic() - began) - choice - 0.1
+            if left < min(2.0, 0.25 * later):
                 break
             turn += 1
-            share = left if left < 1.5 * later else later
+            share = left if left < 1.5 * later else later - choice
             if large and best.cost is not None:
                 best = self._round(data, best, share, seed + 101 * turn, turn, style, pool)
             else:  # regions of a plan that breaks rules would keep breaking them
                 found = self._together(data, best.plan, share, seed + 101 * turn, best.penalties, style, pool)
                 best = min(best, found, key=_rank)
-            best = self._recombined(data, best, pool)
+            best = self._recombined(data, best, pool, choice)
         return Found(best.plan, best.cost, best.iterations, time.monotonic() - began)
 
     def _together(
@@ -352,11 +353,11 @@ class Team:
             return replace(best, penalties=penalties, iterations=iterations)
         return Found(plan, cost, iterations, penalties=penalties)
 
-    def _recombined(self, data: Any, best: Found, pool: RoutePool) -> Found:
+    def _recombined(self, data: Any, best: Found, pool: RoutePool, seconds: float) -> Found:
         """The best plan, or a better one of routes in the pool."""
         if best.cost is None or not best.plan:
             return best
-        plan = recombined(data, pool.routes(), best.plan, best.cost)
+        plan = recombined(data, pool.routes(), best.plan, best.cost, seconds=seconds)
         if plan is None:
             return best
         whole = as_solution(data, plan)
