@@ -25,7 +25,7 @@ Kept = tuple[int, tuple[int, ...], int]
 """A route: index of the vehicle type, clients in order, cost in the problem's integer money."""
 
 _MOST_ROUTES = 20_000
-_MOST_COLUMNS = 4_000
+_MOST_COLUMNS = 1_500  # HiGHS looks at its clock too seldom in larger ones
 
 
 class RoutePool:
