@@ -63,15 +63,31 @@ def share_secret(calm: Path, home: Path) -> None:
     )
 
 
-def left_behind(landing: Path, home: Path, as_of: date, after: float) -> None:
-    """An empty home's first run, killed after some seconds."""
+def left_behind(landing: Path, home: Path, as_of: date, after: float | str) -> None:
+    """An empty home's first run, killed after some seconds, or as soon as it says that a step (its name) is done.
+
+    Raises:
+        RuntimeError: The run ended before it said so.
+    """
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(landing, home / "landing", copy_function=shutil.copy2)
     share_secret(landing.parent, home)
-    process = subprocess.Popen(command(home, as_of), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(after)
+    process = subprocess.Popen(
+        command(home, as_of),
+        stdout=subprocess.PIPE if isinstance(after, str) else subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    reached = True
+    if isinstance(after, str):
+        assert process.stdout is not None
+        reached = any(line.strip().startswith(f"✓ {after} ") for line in process.stdout)
+    else:
+        time.sleep(after)
     process.kill()
-    process.wait()
+    process.communicate()
+    if not reached:
+        raise RuntimeError(f"the run ended without saying that {after} was done")
 
 
 def killed(landing: Path, home: Path, as_of: date, after: float) -> dict[str, bytes]:

@@ -17,6 +17,25 @@ from npq_assets.settings import Home
 settings.register_profile("npq", deadline=None)
 settings.load_profile("npq")
 
+# The longest files start first, so that no process ends alone with one of them; xdist's own order, by number of tests, puts
+# them last. Those that use the shared company stand apart: while one process makes it, the other has something else to do.
+LONGEST_FIRST = (
+    "graph/test_run.py",
+    "graph/test_robustness.py",
+    "graph/test_foresight.py",
+    "manufacturing/test_plant.py",
+    "company/test_simulate.py",
+    "warehouse/test_models.py",
+    "test_cli.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts files by `LONGEST_FIRST`; the rest, and tests within a file, keep their order."""
+    tests = Path(__file__).parent
+    place = {tests / name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
 
 @dataclass(frozen=True)
 class Company:

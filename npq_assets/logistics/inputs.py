@@ -299,8 +299,10 @@ def _day(
     depots = sorted({*vehicles["depot_id"].to_list(), *deliveries["depot_id"].to_list()})
     where = sites.filter(pl.col("site_id").is_in(depots)).drop_nulls(["latitude", "longitude"])
     lost = [name for name in depots if name not in set(where["site_id"].to_list())]
-    if lost:
-        notes.append(f"depot {lost[0]} has no coordinates in common.sites; its vehicles and deliveries are not planned")
+    for name in lost:
+        notes.append(
+            f"depot {name} has no coordinates in common.sites; its vehicles and deliveries are not planned; land its place"
+        )
     deliveries = deliveries.filter(~pl.col("depot_id").is_in(lost))
     vehicles = vehicles.filter(~pl.col("depot_id").is_in(lost))
     if deliveries.is_empty() or vehicles.is_empty():

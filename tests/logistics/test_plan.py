@@ -7,12 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from npq_assets.errors import Unavailable
 from npq_assets.logistics.checks import judge_plan
-from npq_assets.logistics.inputs import _LEGS, LogisticsInputs
+from npq_assets.logistics.inputs import _LEGS, LogisticsInputs, _day, _Ways, opening
 from npq_assets.logistics.outcome import realized, tracking
 from npq_assets.logistics.plan import RoutePlan, plan_day
 from npq_assets.logistics.showing import route_map, write_dispatch
 from npq_assets.logistics.traffic import LEVELS, Traffic
+from npq_assets.optimization.paths import Conditions, Detour
 from npq_assets.settings import Home
 
 DAY = date(2025, 7, 1)
@@ -184,3 +186,15 @@ def test_a_warning_is_settled_by_the_lateness_that_it_spared() -> None:
     # Six minutes after the time agreed on cost 3 instead of 33; agreeing cost 4.
     assert found["w1"]["realized_cost"] == pytest.approx(4 - 30) and found["w1"]["naive_realized_cost"] == 0.0
     assert found["r1"]["naive_realized_cost"] is None
+
+
+def test_every_depot_that_cannot_be_placed_is_named(tmp_path: Path) -> None:
+    deliveries = pl.DataFrame({"delivery_id": ["d"], "depot_id": ["A"], "latitude": [52.0], "longitude": [13.0]})
+    vehicles = pl.DataFrame({"vehicle_id": ["u", "v"], "depot_id": ["A", "B"]})
+    sites = pl.DataFrame(schema={"site_id": pl.String, "latitude": pl.Float64, "longitude": pl.Float64})
+    notes: list[str] = []
+    with pytest.raises(Unavailable, match="depot A has no coordinates in common.sites.*depot B has no coordinates"):
+        _day(
+            Home.at(tmp_path), deliveries, vehicles, sites, _Ways(None, Conditions(), Detour(), ""), opening(DAY), notes
+        )
+    assert len(notes) == 2
