@@ -78,7 +78,7 @@ def one(problem: RoutingProblem, before: Routes, seconds: float, most: int, shar
     free = routes_of(problem, solve(problem, plan).plan)
     began = time.monotonic()
     price = share * total_cost(problem, before)
-    calm = Params(seconds=seconds / 5, iterations=ALL_WORK, seed=seed)
+    calm = Params(seconds=seconds / 10, iterations=ALL_WORK, seed=seed)
     found = replan(problem, before, change_price=price, most_routes=most, params=calm)
     took = time.monotonic() - began
     placed = {s for r in before.values() for s in r}
@@ -107,11 +107,11 @@ def main() -> None:
     parser.add_argument("--only", help="Only instances whose name contains one of these (comma-separated).")
     parser.add_argument("--stops", default="180,230", help="Only instances with so many stops: from,to.")
     parser.add_argument(
-        "--seconds", type=float, default=20.0, help="Of the free re-solve; each way of ours has a fifth of it."
+        "--seconds", type=float, default=20.0, help="Of the free re-solve; each way of ours has a tenth of it."
     )
     parser.add_argument("--added", type=int, default=1, help="How many stops to try, one after the other.")
     parser.add_argument("--most-routes", type=int, default=4)
-    parser.add_argument("--price", type=float, default=0.001, help="Of moving a stop, as a share of the plan's cost.")
+    parser.add_argument("--price", type=float, default=0.0001, help="Of moving a stop, as a share of the plan's cost.")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     low, high = (int(word) for word in arguments.stops.split(","))

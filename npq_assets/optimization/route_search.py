@@ -57,7 +57,7 @@ def style_for(data: Any, large: bool = False) -> Style:
     several depots, where few changes at once seldom move a route to another depot. Where clients may be left out the
     search stays patient (a greedy one made re-planned days dearer).
     """
-    if any(c.prize for c in data.clients()):
+    if optional(data):
         return Style()
     windows = any(c.tw_early > 0 for c in data.clients())
     if not windows:
@@ -189,7 +189,7 @@ def first_penalties(data: Any, ways: float) -> Penalties:
     Where clients may be left out a broken rule must never pay for a prize, so there they start in the middle of what is
     allowed. The search raises and lowers penalties by how many of its plans keep the rules.
     """
-    if any(c.prize for c in data.clients()):
+    if optional(data):
         middle = _MAX_PENALTY / 2
         return [middle] * data.num_load_dimensions, middle, middle
     kinds = {(k.unit_distance_cost, k.unit_duration_cost, k.profile) for k in data.vehicle_types()}
@@ -213,6 +213,11 @@ def first_penalties(data: Any, ways: float) -> Penalties:
         way / max(float(np.mean(seconds)), 1.0),
         way / max(float(np.mean(metres)), 1.0),
     )
+
+
+def optional(data: Any) -> bool:
+    """Whether some client may be left out."""
+    return any(not c.required and c.group is None for c in data.clients()) or any(not g.required for g in data.groups())
 
 
 def cost_of(data: Any, solution: Any) -> int:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from npq_assets.optimization.result import Result
 from npq_assets.optimization.route_rules import savings
-from npq_assets.optimization.route_search import Effort, Plan, as_solution, iterations_for, search
+from npq_assets.optimization.route_search import Effort, Found, Plan, as_solution, iterations_for, search
 
 Array = NDArray[np.float64]
 _FAR = 1e9
@@ -201,13 +201,7 @@ def _search(
             break
         if not soft and priced and "kept" not in params.windows:
             continue
-        model = pyvrp_model(problem, can, vehicles, soft=soft, must=None)
-        effort = Effort(
-            params.seconds if params.seconds is not None else seconds_for(len(can)),
-            params.iterations if params.iterations is not None else iterations_for(len(can)),
-        )
-        watch = None if progress is None else (lambda seconds, cost, u=model.unit: progress(seconds, cost / u))
-        found = search(model.data, effort, params.seed, plan_found(problem, model, first) if first else None, watch)
+        model, found = search_stops(problem, can, vehicles, params, first, progress, soft=soft)
         if found.cost is None:
             continue
         routes = _reassigned(problem, routes_found(model, found.plan), vehicles)
@@ -218,6 +212,51 @@ def _search(
             best = (worth, routes)
         first = best[1]
     return best[1]
+
+
+def search_stops(
+    problem: RoutingProblem,
+    stops: Sequence[int],
+    vehicles: Sequence[int],
+    params: Params,
+    start: Routes | None = None,
+    progress: Callable[[float, float], None] | None = None,
+    *,
+    keep: bool = False,
+    must: Collection[int] = (),
+    **options: Any,
+) -> tuple[PyvrpModel, Found]:
+    """Searches routes for some stops on some vehicles.
+
+    Stops that must be served are first required, which is searched faster; where no plan serves them all, they are
+    searched again as stops that are dear to leave out.
+
+    Args:
+        problem: The day.
+        stops: Rows to plan.
+        vehicles: Rows to plan with.
+        params: How long to search.
+        start: Routes to start from.
+        progress: Called with seconds and cost (money) at each better plan.
+        keep: Whether to keep the routes that were met.
+        must: Stops that must be served though they have a price.
+        options: As of `pyvrp_model`.
+    """
+    effort = Effort(
+        params.seconds if params.seconds is not None else seconds_for(len(stops)),
+        params.iterations if params.iterations is not None else iterations_for(len(stops)),
+    )
+    wanted = {*must, *(s for s in stops if problem.stops["drop_cost"][s] is None)}
+    load = sum(float(problem.stops["quantity"][s]) for s in wanted)
+    fits = load <= sum(float(problem.vehicles["capacity"][v]) for v in vehicles) + 1e-9
+    for required in (True, False) if wanted and fits else (False,):
+        model = pyvrp_model(problem, stops, vehicles, must=wanted, required=required, **options)
+        watch = None if progress is None else (lambda seconds, cost, u=model.unit: progress(seconds, cost / u))
+        begin = plan_found(problem, model, start) if start else None
+        found = search(model.data, effort, params.seed, begin, watch, keep=keep)
+        if found.cost is not None:
+            break
+    return model, found
 
 
 def _reassigned(problem: RoutingProblem, routes: Routes, vehicles: Sequence[int]) -> Routes:
@@ -315,7 +354,8 @@ def pyvrp_model(
     vehicles: Sequence[int],
     *,
     soft: bool,
-    must: set[int] | None,
+    must: Collection[int] = (),
+    required: bool = False,
     home: Mapping[int, int] | None = None,
     change_price: float = 0.0,
     hard: set[int] | None = None,
@@ -328,7 +368,8 @@ def pyvrp_model(
         stops: Rows to plan.
         vehicles: Rows to plan with.
         soft: Whether a stop may be late at its price, as a second client of a group.
-        must: Stops that may not be dropped.
+        must: Stops that may not be dropped, beside those whose price of dropping is unknown.
+        required: Whether a plan without them is none; otherwise they are very dear to drop.
         home: Vehicle that each stop had; a profile per vehicle then charges for leaving it.
         change_price: Money per stop that leaves its vehicle.
         hard: Stops that may not be late even if `soft`.
@@ -349,7 +390,8 @@ def pyvrp_model(
         row = rows.row(s, named=True)
         places.append(int(row["place"]))
         drop = row["drop_cost"]
-        prize = forced if drop is None or (must is not None and s in must) else float(drop)
+        kept = drop is None or s in must
+        prize = forced if kept else float(drop)
         if home is not None and s in home:  # dropping it is a change too
             prize += change_price + (0.0 if told is None or s not in told else told[s][2])
         shared: dict[str, Any] = {
@@ -358,13 +400,17 @@ def pyvrp_model(
             "service_duration": round(60 * float(row["service"])),
         }
         spans = _spans(row, prize, soft and not (hard and s in hard), None if told is None else told.get(s))
-        group = None
+        group, kept = None, kept and required
+        alone = kept and len(spans) == 1
         if len(spans) > 1:  # one of several ways to serve it; of the prizes not collected only the difference matters
             group = len(groups)
-            groups.append(ClientGroup(list(range(len(clients), len(clients) + len(spans))), required=False))
+            groups.append(ClientGroup(list(range(len(clients), len(clients) + len(spans))), required=kept))
+        if kept:
+            least = min(gain for _, _, gain in spans)
+            spans = [(begin, end, gain - least) for begin, end, gain in spans]
         for begin, end, gain in spans:
             clients.append(
-                Client(**shared, tw_early=begin, tw_late=end, prize=round(gain * unit), required=False, group=group)
+                Client(**shared, tw_early=begin, tw_late=end, prize=round(gain * unit), required=alone, group=group)
             )
             stop_of.append(s)
             span_of.append((begin, end))
@@ -973,9 +1019,8 @@ def _force(
         if problem.stops["depot"][s] is None or problem.stops["depot"][stop] is None
         or int(problem.stops["depot"][s]) == int(problem.stops["depot"][stop])
     ]  # fmt: skip
-    model = pyvrp_model(problem, others, vehicles, soft=True, must={stop}, hard={stop})
-    effort = Effort(5.0, max(300, (params.iterations or iterations_for(len(others))) // 4))
-    found = search(model.data, effort, params.seed, plan_found(problem, model, routes))
+    quick = replace(params, seconds=5.0, iterations=max(300, (params.iterations or iterations_for(len(others))) // 4))
+    model, found = search_stops(problem, others, vehicles, quick, routes, soft=True, must={stop}, hard={stop})
     if found.cost is None:
         return float("inf")
     forced = {v: r for v, r in routes.items() if v not in vehicles} | routes_found(model, found.plan)

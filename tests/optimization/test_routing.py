@@ -326,7 +326,8 @@ def test_a_delivery_that_must_be_made_is_not_left_out_because_that_is_cheap() ->
     )  # fmt: skip
     found = replan(problem, {0: [0], 1: [1]}, params=CALM)
     assert sorted(s for r in found.routes.values() for s in r) == [0, 1, 2]
-    assert found.curve["stops_dropped"].to_list()[0] == 1
+    # It is on the other even where one route may change, though the search opened the nearest.
+    assert found.curve["stops_dropped"].to_list()[0] == 0 and found.curve["routes_changed"].to_list()[0] == 1
 
 
 def test_a_closed_road_breaks_only_the_routes_that_used_it() -> None:
@@ -437,7 +438,7 @@ def test_a_large_search_goes_on_where_the_first_round_breaks_rules(monkeypatch: 
     monkeypatch.setattr(team, "_round", lambda data, best, *_: Found(best.plan, best.cost - 1, 1, 0.0))
     clock = itertools.count(0.0, 3.0)
     monkeypatch.setattr(route_search.time, "monotonic", lambda: next(clock))
-    data = SimpleNamespace(num_clients=400, num_groups=0, clients=list)
+    data = SimpleNamespace(num_clients=400, num_groups=0, clients=list, groups=list)
     found = team.search(data, 20.0)
     assert len(asked) == 2 and found.cost is not None and found.cost < 7
 
