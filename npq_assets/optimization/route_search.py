@@ -30,7 +30,6 @@ _FIRST_SHARE = 0.1
 _FIRST_SHARE_WHOLE = 0.4  # where the problem is not cut into regions
 _ROUND_SECONDS = 6.0
 _LEAST_SECONDS = 5.0  # a shorter search would spend its time on starting rounds
-_REGION_CLIENTS = 250
 _RECOMBINE_SECONDS = 2.0
 _MAX_PENALTY = 1e7
 
@@ -43,19 +42,23 @@ class Style:
         history: Plans that late acceptance looks back on: few are greedy, which pays where iterations are few.
         shakes: Most places that a perturbation changes at once: few make iterations cheap.
         penalty: First price of breaking a rule, in prices of an average way (see `first_penalties`).
+        neighbours: Clients beside each client that moves are tried with.
+        region: Clients of a region, where the problem is cut.
     """
 
     history: int = 300
     shakes: int = 25
     penalty: float = 1.0
+    neighbours: int = 50
+    region: int = 250
 
 
 def style_for(data: Any, large: bool = False) -> Style:
     """Patient where there are windows, greedy where there are none or where time allows few iterations.
 
-    Windows make an iteration several times as dear, so a large problem with windows also changes less at once; not so with
-    several depots, where few changes at once seldom move a route to another depot. Where clients may be left out the
-    search stays patient (a greedy one made re-planned days dearer).
+    Windows make an iteration several times as dear, so a large problem with windows, or several depots, also changes less at
+    once, tries fewer moves and is cut finer. Where clients may be left out the search stays patient (a greedy one made
+    re-planned days dearer).
     """
     if optional(data):
         return Style()
@@ -63,8 +66,8 @@ def style_for(data: Any, large: bool = False) -> Style:
     if not windows:
         return Style(history=100, penalty=10.0)
     if data.num_depots > 1:
-        return Style(penalty=1000.0)
-    return Style(history=100, shakes=10, penalty=10.0) if large else Style()
+        return Style(history=100, shakes=10, penalty=1.0, neighbours=30, region=150)
+    return Style(history=100, shakes=10, penalty=10.0, neighbours=30, region=150) if large else Style()
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,14 @@ def search(
         RandomNumberGenerator,
         Solution,
     )
-    from pyvrp.search import OPERATORS, LocalSearch, PerturbationManager, PerturbationParams, compute_neighbours
+    from pyvrp.search import (
+        OPERATORS,
+        LocalSearch,
+        NeighbourhoodParams,
+        PerturbationManager,
+        PerturbationParams,
+        compute_neighbours,
+    )
     from pyvrp.stop import MaxIterations, MaxRuntime, MultipleCriteria, NoImprovement
 
     began = time.monotonic()
@@ -164,7 +174,12 @@ def search(
     # The parts of `pyvrp.solve`, whose penalties start so high (the middle of the allowed range) that a search of a minute
     # never gets to weigh a broken rule against money.
     rng = RandomNumberGenerator(seed=seed)
-    moves = LocalSearch(data, rng, compute_neighbours(data), PerturbationManager(PerturbationParams(1, style.shakes)))
+    moves = LocalSearch(
+        data,
+        rng,
+        compute_neighbours(data, NeighbourhoodParams(num_neighbours=style.neighbours)),
+        PerturbationManager(PerturbationParams(1, style.shakes)),
+    )
     for operator in OPERATORS:
         if operator.supports(data):
             moves.add_operator(operator(data))
@@ -324,7 +339,7 @@ class Team:
     ) -> Found:
         """Every process improves regions of the best plan; they are joined."""
         assert self._pool is not None
-        regions_wanted = self.workers * max(1, round(data.num_clients / _REGION_CLIENTS / self.workers))
+        regions_wanted = self.workers * max(1, round(data.num_clients / style.region / self.workers))
         parts = cut(data, best.plan, min(regions_wanted, len(best.plan)), turn)
         if len(parts) < 2:
             return min(best, self._together(data, best.plan, seconds, seed, best.penalties, style, pool), key=_rank)
