@@ -176,6 +176,9 @@ def replan(
             touched = [v for v in better if v not in fixed and better[v] != before.get(v)]
             _open_these(problem, better, touched, idle, count, params, met)
         plans[i] = better
+    if free:
+        unpriced = _Counter(problem, home, 0.0, None)
+        plans[-1] = min(plans[-1], plans[-2], key=unpriced.price)
     rows: list[dict[str, Any]] = []
     for (k, no_price), routes in zip([*ways, (len(order), True)], plans, strict=False):
         moved, times = count.changes(routes)

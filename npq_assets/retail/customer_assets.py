@@ -183,7 +183,7 @@ def service_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Ma
         return skipped(reason)
     inputs = read_customer_inputs(home.home, day)
     book, _ = kept.book_of(home.home, inputs)
-    plan = plan_service(inputs, book, service_facts(home.home, day))
+    plan = plan_service(inputs, book, service_facts(home.home, day), kept.staffed(home.home, day))
     kept.save(home.home, day, "service_queue", plan.queue)
     kept.save(home.home, day, "service_staffing", plan.staffing, plan.facts)
     return dg.MaterializeResult(

@@ -6,13 +6,18 @@ The week's book is stored under the hash of its inputs and of the code: an uncha
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import fields
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from npq_assets.contracts import DECISIONS, Table
+from npq_assets.optimization.result import Result
+from npq_assets.optimization.staffing import StaffingProblem, solve
 from npq_assets.retail.customer_book import CustomerBook, make_book
 from npq_assets.retail.customer_inputs import KEY, CustomerInputs
 from npq_assets.retail.privacy import pseudonym, secret
@@ -64,6 +69,32 @@ def load_book(home: Home, anchor: date) -> CustomerBook | None:
     return CustomerBook(
         pl.read_parquet(folder / "people.parquet"), pl.read_parquet(folder / "lists.parquet"), facts["facts"]
     )
+
+
+def staffed(home: Home, as_of: date) -> Callable[[StaffingProblem, float], Result]:
+    """Solves a day's staffing, or reads what was found for the same problem by the same code."""
+
+    def solved(problem: StaffingProblem, seconds: float) -> Result:
+        numbers = {f.name: getattr(problem, f.name) for f in fields(problem)}
+        arrays = {k: v.tolist() for k, v in numbers.items() if isinstance(v, np.ndarray)}
+        wanted = fingerprint(code_version(), seconds, numbers | arrays)
+        place = customer_folder(home, as_of) / "staffing_solved.json"
+        known = _read_json(place)
+        if known is None or known["problem"] != wanted:
+            found = solve(problem, seconds)
+            known = {
+                "problem": wanted,
+                "plan": found.plan.to_dicts(),
+                "status": found.status,
+                "objective": found.objective,
+                "bound": found.bound,
+                "solver": found.solver,
+            }
+            write_json(known, place)
+        plan = pl.DataFrame(known["plan"]).select("shift", "agents", "expected_cost")
+        return Result(plan, known["status"], known["objective"], known["bound"], solver=known["solver"])
+
+    return solved
 
 
 def save(home: Home, as_of: date, name: str, frame: pl.DataFrame, facts: dict[str, Any] | None = None) -> None:

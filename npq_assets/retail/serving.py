@@ -12,6 +12,7 @@ import polars as pl
 
 from npq_assets.evaluation.ledger import decision_id
 from npq_assets.optimization import staffing
+from npq_assets.optimization.result import Result
 from npq_assets.retail.customer_book import CustomerBook
 from npq_assets.retail.customer_inputs import KEY, CustomerInputs
 
@@ -29,6 +30,7 @@ LATE_FACTOR = 3.0
 SHIFTS = ((8, 11), (11, 14), (14, 17), (17, 20))
 DAYS = 7
 SCENARIOS = 40
+Solver = Callable[[staffing.StaffingProblem, float], Result]
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def forecast_requests(inputs: CustomerInputs, seed: int = 0) -> np.ndarray:
 
 
 def plan_staff(
-    inputs: CustomerInputs, book: CustomerBook, waiting: int
+    inputs: CustomerInputs, book: CustomerBook, waiting: int, solve: Solver = staffing.solve
 ) -> tuple[pl.DataFrame, list[float], dict[str, Any]]:
     """People by shift for the next days, beside the careful rule's, and when requests are first answered with them.
 
@@ -254,7 +256,7 @@ def plan_staff(
         waiting=float(waiting),
         left_cost=3.0 * answer,
     )
-    result = staffing.solve(problem, inputs.settings.solver_seconds)
+    result = solve(problem, inputs.settings.solver_seconds)
     naive = staffing.careful_rule(problem, np.arange(len(covers)) // len(SHIFTS))
     naive_cost = staffing.price(problem, naive)
     agents_of = result.plan["agents"].to_numpy()
@@ -319,13 +321,22 @@ def _share_in_time(hours: np.ndarray, arrivals: np.ndarray, promise: float) -> f
     return float((arrivals * (hours <= promise)).sum() / max(float(arrivals.sum()), 1e-9))
 
 
-def plan_service(inputs: CustomerInputs, book: CustomerBook, facts: Facts) -> ServicePlan:
-    """The queue and the staffing of the day; both empty where no request was ever landed."""
+def plan_service(
+    inputs: CustomerInputs, book: CustomerBook, facts: Facts, solve: Solver = staffing.solve
+) -> ServicePlan:
+    """The queue and the staffing of the day; both empty where no request was ever landed.
+
+    Args:
+        inputs: The day.
+        book: The week's judgement of the customers.
+        facts: What drafts may use.
+        solve: Solves the staffing, or knows the answer.
+    """
     queue = rank_requests(inputs, book, facts)
     if inputs.cases.is_empty():
         queue = queue.with_columns(pl.lit(None, pl.Datetime("us", "UTC")).alias("answered_by"))
         return ServicePlan(queue, pl.DataFrame(), {"note": "no service requests landed", "solver": "none needed"})
-    staff, waits, found = plan_staff(inputs, book, queue.height)
+    staff, waits, found = plan_staff(inputs, book, queue.height, solve)
     now = datetime.combine(inputs.as_of, datetime.min.time(), UTC)
     expected = [now + timedelta(hours=hours) if np.isfinite(hours) else None for hours in waits]
     queue = queue.with_columns(pl.Series("answered_by", expected, dtype=pl.Datetime("us", "UTC")))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from npq_assets.optimization.staffing import StaffingProblem
+from npq_assets.retail import customer_output
 from npq_assets.retail.customer_book import CustomerBook
 from npq_assets.retail.customer_checks import judge_customers
 from npq_assets.retail.customer_inputs import KEY, CustomerInputs, without_consent
@@ -16,7 +20,7 @@ from npq_assets.retail.messaging import late_deliveries, message_id, todays_mess
 from npq_assets.retail.offering import demand_effect, plan_offers
 from npq_assets.retail.recommending import LEAST_ON_HAND, PER_FAMILY, kept_without, measure_effect, recommend
 from npq_assets.retail.serving import Facts, rank_requests
-from npq_assets.settings import Settings
+from npq_assets.settings import Home, Settings
 
 DAY = date(2025, 3, 5)  # a Wednesday
 MONDAY = date(2025, 3, 3)
@@ -248,3 +252,15 @@ def test_units_of_the_weeks_offers_count_on_every_day_that_is_left() -> None:
     found = demand_effect(inputs(), book(), sent)
     assert found.rows() == [("S1", "TEA", 2.0, 5)]
     assert demand_effect(inputs(), book(), sent.with_columns(pl.lit(0.0).alias("extra_units"))).is_empty()
+
+
+def test_the_same_staffing_is_not_solved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, day = Home.at(tmp_path), date(2025, 7, 1)
+    covers = np.array([[True, True, False, False], [False, False, True, True]])
+    problem = StaffingProblem(np.array([[4.0, 1.0, 2.0, 0.0]]), covers, np.array([9.0, 9.0]), 2.0, 3.0, left_cost=8.0)
+    first = customer_output.staffed(home, day)(problem, 10.0)
+    monkeypatch.setattr(customer_output, "solve", lambda *_: pytest.fail("solved again"))
+    again = customer_output.staffed(home, day)(problem, 10.0)
+    assert again.plan.equals(first.plan) and (again.objective, again.bound) == (first.objective, first.bound)
+    with pytest.raises(pytest.fail.Exception):
+        customer_output.staffed(home, day)(replace(problem, waiting=1.0), 10.0)
