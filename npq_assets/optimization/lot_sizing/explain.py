@@ -200,11 +200,11 @@ def force_near(
     lacking = [form.extra[form.extra >= 0]] + ([] if is_pure else [form.unmet[form.unmet >= 0]])
     short = relaxed.x is not None and float(relaxed.x[np.concatenate(lacking)].sum()) > SMALL
     machines = forced.eligible[i]
-    setup = plan.setup | (plan.quantity > SMALL)
+    setup = flow(forced, plan).setup
     beside = forced.eligible & machines[None, :]
     free = np.zeros(forced.shape, bool)
     free[:, :, : t + 2] = beside[:, :, None]
-    free |= improve.shifted(setup) & beside[:, :, None]
+    free |= improve.shifted(plan.setup | (plan.quantity > SMALL)) & beside[:, :, None]
     free[i] |= forced.eligible[i][:, None]
     best = improve.Best(plan)
     best.offer(forced, plan)
@@ -213,7 +213,7 @@ def force_near(
     value = np.maximum(low[form.y[fixed]], setup[fixed])
     form.model.low[form.y[fixed]], form.model.high[form.y[fixed]] = value, value
     solution = solve_integer(
-        form.model, seconds=seconds, gap=5e-3, nodes=1, start=improve.start_of(forced, form, setup), options=improve.SHORT
+        form.model, seconds=seconds, gap=5e-3, nodes=1, start=improve.start_of(forced, form, plan), options=improve.SHORT
     )  # fmt: skip
     form.model.low[:], form.model.high[:] = low, high
     if solution.x is not None:
@@ -235,9 +235,7 @@ def worth_of_capacity(problem: LotSizingProblem, plan: Production, seconds: floa
     """
     form: Any = pure.build_pure(problem, elastic=True) if pure.is_pure(problem) else None
     form = form or tight.build(problem, elastic=True, split=False)
-    form.fix_setups(plan.setup | (plan.quantity > SMALL))
-    if len(form.z):
-        form.model.low[form.z.ravel()] = flow(problem, plan).family_setup.ravel()
+    improve.fix(problem, form, plan)
     solution = solve_linear(form.model, seconds=seconds)
     price = None if solution.duals is None else np.maximum(0.0, -solution.duals[form.capacity_rows])
     return worth_frame(problem, plan, None if price is None else (price, "dual, setups as planned"))

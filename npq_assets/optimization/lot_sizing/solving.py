@@ -192,7 +192,7 @@ class _Search:
             form = pure.build_pure(p) if is_pure else tight.build(p, window=window)
         solution = solve_integer(
             form.model, seconds=self.left() - 0.5, gap=params.gap, nodes=params.nodes,
-            start=improve.start_of(p, form, self.best.production.setup), options=improve.SHORT,
+            start=improve.start_of(p, form, self.best.production), options=improve.SHORT,
             on_plan=lambda x, value, bound: self.offer(form.production(x, p)),
             on_bound=lambda bound: self.raise_bound(bound + constant),
         )  # fmt: skip
@@ -246,7 +246,7 @@ class _Search:
             seconds=self.left() - 0.5,
             gap=params.gap,
             nodes=params.nodes,
-            start=improve.start_of(p, form, self.best.production.setup),
+            start=improve.start_of(p, form, self.best.production),
             on_plan=lambda x, value, bound: self.offer(form.production(x, p)),
             on_bound=lambda bound: self.raise_bound(bound + constant),
         )
@@ -274,7 +274,7 @@ class _Search:
         limit = self.left() if self.params.nodes is not None else min(0.15 * self.left(), 6.0)
         solution = solve_integer(
             form.model, seconds=limit, gap=1e-3, nodes=self.params.nodes or 200,
-            start=improve.start_of(p, form, self.best.production.setup),
+            start=improve.start_of(p, form, self.best.production),
         )  # fmt: skip
         form.model.low[:], form.model.high[:] = low, high
         if solution.x is not None:
@@ -290,10 +290,7 @@ class _Search:
                 if is_pure
                 else tight.build(p, elastic=True, split=False)
             )
-            form.fix_setups(setup)
-            if len(form.z):
-                family = flow(p, self.best.production).family_setup
-                form.model.low[form.z.ravel()] = family.ravel()
+            improve.fix(p, form, self.best.production)
             solution = solve_linear(form.model, seconds=max(0.5, self.left()))
             if solution.x is not None:
                 self.offer(form.production(solution.x, p))
