@@ -77,12 +77,12 @@ def sequences(problem: LotSizingProblem, on: np.ndarray) -> set[tuple[tuple[floa
     return found
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(st.integers(0, 10_000), st.sampled_from([(), ("f", "f", "g", ""), ("f", "", "f", "g")]))
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000), st.sampled_from([(), ("f", "f", "g"), ("f", "", "f"), ("", "f", "f")]))
 def test_links_are_the_cheapest_sequence(seed: int, families: tuple[str, ...]) -> None:
-    problem = one_machine(seed, 4, 3, families)
+    problem = one_machine(seed, 3, 3, families)
     rng = np.random.default_rng(seed)
-    on = rng.random((4, 1, 3)) < 0.6
+    on = rng.random((3, 1, 3)) < 0.6
     run = rng.uniform(0, 25, (1, 3))
 
     def cost(setup_minutes: np.ndarray, money: float) -> float:
@@ -133,7 +133,7 @@ def brute_force(problem: LotSizingProblem) -> float:
     return value
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000), st.sampled_from([(2, 3, ()), (2, 3, ("f", "f")), (3, 2, ("f", "f", "g")), (3, 2, ())]))
 def test_a_plan_is_the_best_of_all_lots_and_sequences(seed: int, shape: tuple[int, int, tuple[str, ...]]) -> None:
     problem = one_machine(seed, *shape)

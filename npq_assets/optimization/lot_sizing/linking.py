@@ -124,7 +124,7 @@ def _saved(states: Index, lots: Index, of: Index) -> tuple[Flags, Flags]:
     family = np.where(before >= 0, of[before], -1)
     families = of[lots]
     saved = (family >= 0) & np.isin(family, families)
-    saved &= (family != of[last]) | (families == families[0]).all()
+    saved = saved & ((family != of[last]) | (families == families[0]).all())
     return own, saved
 
 
