@@ -46,7 +46,11 @@ def general_form(problem: LotSizingProblem) -> tuple[Any, dict[tuple[int, int], 
     for (i, m), lots in x.items():
         cost += problem.variable_cost[i, m] @ lots + problem.setup_cost[i, m] * cp.sum(y[i, m])
         on = y[i, m] + kept[i, m]
-        limits += [lots <= cp.multiply(lot[i, m], on), lots >= problem.minimum_lot[i] * on]
+        there = y[i, m]
+        if problem.carry_over and problem.minimum_lot[i] > 0:
+            there = cp.Variable(periods, boolean=True)  # a machine may stand set up for an item and make none of it
+            limits.append(lots <= cp.multiply(lot[i, m], there))
+        limits += [lots <= cp.multiply(lot[i, m], on), lots >= problem.minimum_lot[i] * there]
         if of[i] >= 0:
             limits.append(y[i, m] <= z[int(of[i]), m] + family_kept[int(of[i]), m])
     for (k, m), on in z.items():

@@ -60,6 +60,9 @@ def penalized(problem: LotSizingProblem, production: Production) -> tuple[float,
     late = np.maximum(0.0, f.backlog - allowed)
     late = np.where(late > 1e-6 * np.maximum(1.0, problem.demand), late, 0.0)
     broken = float(((late + np.where(f.short > 1e-6, f.short, 0.0)).sum(axis=1) * unit).sum())
+    least = problem.minimum_lot[:, None, None]
+    small = (production.quantity > 1e-6) & (production.quantity < least * (1 - 1e-5) - 1e-5)
+    broken += float((np.where(small, least - production.quantity, 0.0).sum(axis=(1, 2)) * unit).sum())
     penalty = minute * float(over.sum()) + broken
     return price(problem, production, f).total + penalty, penalty > 0
 
@@ -167,6 +170,10 @@ def fix(problem: LotSizingProblem, form: Form | PureForm, production: Production
     form.fix_setups(f.setup, f.linked.kept)
     if len(form.z):
         form.model.low[form.z.ravel()] = f.family_setup.ravel()
+    if isinstance(form, Form):
+        known = form.there >= 0
+        lots = (production.quantity[known] > 1e-6).astype(float)
+        form.model.low[form.there[known]], form.model.high[form.there[known]] = lots, lots
 
 
 def round_up(problem: LotSizingProblem, form: Form | PureForm, relaxed: Array) -> Production:

@@ -34,6 +34,7 @@ class Form:
         missing: Missing safety stock (n, T).
         extra: Elastic minutes (M, T), -1 unless the form is elastic.
         unmet: Elastic units that never come (n, T), -1 unless elastic.
+        there: Whether there is a lot, where that is a decision beside the set-ups (n, M, T).
         capacity_rows: Row of each machine and period (M, T).
         demand_rows: Balance row of each item and period (n, T).
     """
@@ -49,6 +50,7 @@ class Form:
     missing: Index
     extra: Index
     unmet: Index
+    there: Index
     capacity_rows: Index
     demand_rows: Index
 
@@ -186,11 +188,13 @@ def build(
         unmet[chosen] = model.add_columns((int(chosen.sum()), periods), np.tile(dear[1][chosen][:, None], (1, periods)))
     capacity_rows = _capacity(model, problem, x, y, z, overtime, extra, possible, family_time)
     demand_rows = _balance(model, problem, x, stock, backlog, unmet, chosen)
-    _lots(model, problem, x, y, z, links, of, lot, possible)
+    there = _lots(model, problem, x, y, z, links, of, lot, possible)
     if split:
         _split(model, problem, x, y, links, backlog, unmet, echelon, inside, lot, possible, chosen, window)
     model.freeze()
-    return Form(model, x, y, z, links, overtime, stock, backlog, missing, extra, unmet, capacity_rows, demand_rows)
+    return Form(
+        model, x, y, z, links, overtime, stock, backlog, missing, extra, unmet, there, capacity_rows, demand_rows
+    )
 
 
 def elastic_price(problem: LotSizingProblem) -> tuple[float, Array]:
@@ -282,7 +286,8 @@ def _lots(
     of: Index,
     lot: Array,
     possible: NDArray[np.bool_],
-) -> None:
+) -> Index:
+    there = np.full(x.shape, -1)
     i, m, t = np.nonzero(possible)
     rows = model.add_rows(len(i), high=0.0)
     model.add_entries(rows, x[possible], 1.0)
@@ -291,14 +296,20 @@ def _lots(
     model.add_entries(rows[kept], links.item[possible][kept], -lot[possible][kept])
     least = problem.minimum_lot[i] > 0
     if least.any():
-        rows = model.add_rows(int(least.sum()), low=0.0)
-        model.add_entries(rows, x[i[least], m[least], t[least]], 1.0)
-        model.add_entries(rows, y[i[least], m[least], t[least]], -problem.minimum_lot[i[least]])
-        kept = links.item[i[least], m[least], t[least]] >= 0
-        i, m, t = i[least][kept], m[least][kept], t[least][kept]
-        model.add_entries(rows[kept], links.item[i, m, t], -problem.minimum_lot[i])
+        i, m, t = i[least], m[least], t[least]
+        lots = y[i, m, t]
+        if problem.carry_over:
+            # A machine may stand set up for an item and make none of it: whether there is a lot is a decision of its own.
+            lots = there[i, m, t] = model.add_columns(len(i), 0.0, 0.0, 1.0, integer=True)
+            rows = model.add_rows(len(i), high=0.0)
+            model.add_entries(rows, x[i, m, t], 1.0)
+            model.add_entries(rows, lots, -lot[i, m, t])
+        rows = model.add_rows(len(i), low=0.0)
+        model.add_entries(rows, x[i, m, t], 1.0)
+        model.add_entries(rows, lots, -problem.minimum_lot[i])
     if len(z):
         family_rows(model, y, z, links, of)
+    return there
 
 
 def family_rows(model: Model, y: Index, z: Index, links: Links, of: Index) -> None:
