@@ -59,6 +59,8 @@ SOLVED_EVERY = 5
 QUICK_SECONDS = 30.0
 # For so many late orders of a cell, those that cost most, the plan is searched again with them in time.
 FORCED_ORDERS = 2
+# Whether the plan counts on machines keeping their set-up from one period into the next, as the schedule and the floor do.
+CARRY_OVER = False
 # Periods whose lots count as changed when a new plan moves them.
 FIRM_PERIODS = 2
 
@@ -280,7 +282,7 @@ def _cell(
         initial_stock=stock, supply=supply, overtime_limit=overtime, overtime_cost=np.array([rates[m] for m in machines]),
         late_cost=late, end_late_cost=np.nan_to_num(late) * END_DAYS / inputs.days, initial_backlog=owed,
         families=tuple(families), family_setup_time=family_time, family_setup_cost=family_cost, bill=bill,
-        minimum_lot=minimum, carry_over=True, initial_setup=tuple(standing),
+        minimum_lot=minimum, carry_over=CARRY_OVER, initial_setup=tuple(standing),
     )  # fmt: skip
     return Cell(name, problem, tuple(products))
 

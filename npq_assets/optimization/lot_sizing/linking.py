@@ -156,7 +156,8 @@ class Links:
     def values(self, kept: Index) -> Array:
         """Values of the items' links for the items kept (M, T), in the order of `item[item >= 0]`."""
         number = np.arange(self.item.shape[0])[:, None, None]
-        flags: Array = (kept[None] == number)[self.item >= 0].astype(float)
+        same: Flags = np.asarray(kept[None] == number)
+        flags: Array = same[self.item >= 0].astype(float)
         return flags
 
 
