@@ -273,8 +273,11 @@ def _cell(
     rates = dict(inputs.machines.select("machine_id", "overtime_cost_per_minute").iter_rows())
     prices = _energy(inputs, periods)
     # The shop floor and the schedule go on in the morning with what a machine stands set up for.
-    last = dict(inputs.machines.select("machine_id", "last_product").iter_rows())
-    standing = [last[m] if last[m] in item and np.isfinite(run[item[last[m]], column[m]]) else "" for m in machines]
+    made_last = dict(inputs.machines.select("machine_id", "last_product").iter_rows())
+    standing = [str(made_last[m] or "") for m in machines]
+    standing = [
+        p if p in item and np.isfinite(run[item[p], column[m]]) else "" for m, p in zip(machines, standing, strict=True)
+    ]
     problem = LotSizingProblem(
         items=(*products, *bought), machines=tuple(machines), periods=tuple(day.isoformat() for day in periods),
         demand=wanted, run_time=run, setup_time=setup_time, setup_cost=setup_cost, capacity=capacity,

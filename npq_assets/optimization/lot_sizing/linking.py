@@ -155,10 +155,8 @@ class Links:
 
     def values(self, kept: Index) -> Array:
         """Values of the items' links for the items kept (M, T), in the order of `item[item >= 0]`."""
-        number = np.arange(self.item.shape[0])[:, None, None]
-        same: Flags = np.asarray(kept[None] == number)
-        flags: Array = same[self.item >= 0].astype(float)
-        return flags
+        i, m, t = np.nonzero(self.item >= 0)
+        return np.asarray(kept[m, t] == i, float)
 
 
 def no_links(problem: LotSizingProblem) -> Links:
