@@ -144,7 +144,7 @@ class Links:
         """Whether the next open period begins with the item (n, M, T)."""
         begun = np.where(self.item >= 0, point[self.item] > 0.5, False)
         later = np.zeros_like(begun)
-        known = (self.item >= 0).any(axis=0)
+        known = np.asarray((self.item >= 0).any(axis=0))
         for m in range(begun.shape[1]):
             open_periods = np.flatnonzero(known[m])
             for t in range(begun.shape[2]):
