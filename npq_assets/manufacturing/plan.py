@@ -60,7 +60,7 @@ QUICK_SECONDS = 30.0
 # For so many late orders of a cell, those that cost most, the plan is searched again with them in time.
 FORCED_ORDERS = 2
 # Whether the plan counts on machines keeping their set-up from one period into the next, as the schedule and the floor do.
-CARRY_OVER = False
+CARRY_OVER = True
 # Periods whose lots count as changed when a new plan moves them.
 FIRM_PERIODS = 2
 
