@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npq_assets.optimization.linear import INF, Array, Index, Model
+from npq_assets.optimization.lot_sizing.link_cuts import Serving
 from npq_assets.optimization.lot_sizing.linking import Links, add_links, no_links
 from npq_assets.optimization.lot_sizing.problem import LotSizingProblem, Production
 from npq_assets.optimization.lot_sizing.tight import elastic_price, family_rows, fix_setups, production_of
@@ -96,8 +97,7 @@ class PureForm:
         links: Set-ups kept from the period before.
         overtime: Overtime minutes (M, T).
         extra: Elastic minutes (M, T), -1 unless elastic.
-        lots: Item, machine, period of every w.
-        w: Its variables.
+        serving: What every lot makes for which demand, with the variables w.
         capacity_rows: (M, T).
         constant: Money beside the program's objective.
     """
@@ -108,15 +108,15 @@ class PureForm:
     links: Links
     overtime: Index
     extra: Index
-    lots: tuple[Index, Index, Index]
-    w: Index
+    serving: Serving
     capacity_rows: Index
     constant: float
 
     def production(self, point: Array, problem: LotSizingProblem) -> Production:
         """The plan of a point; items left out make nothing."""
         quantity = np.zeros(problem.shape)
-        np.add.at(quantity, self.lots, np.maximum(point[self.w], 0.0))
+        lots = self.serving
+        np.add.at(quantity, (lots.item, lots.machine, lots.made), np.maximum(point[lots.column], 0.0))
         return production_of(quantity, self.y, self.links, point)
 
     def fix_setups(self, setup: NDArray[np.bool_], kept: Index | None = None) -> None:
@@ -194,7 +194,7 @@ def build_pure(
         minutes = minutes if family_on is None else np.where(family_on, 0.0, minutes)
         model.add_entries(np.broadcast_to(rows, z.shape), z, minutes)
         family_rows(model, y, z, links, of)
-    variable, numbers, lots = problem.variable_cost, [], []
+    variable, serving = problem.variable_cost, []
     for item in (int(k) for k in np.flatnonzero(chosen)):
         served = np.flatnonzero(net[item] > 1e-9)
         own = np.argwhere(possible[item])
@@ -232,11 +232,6 @@ def build_pure(
         model.add_entries(bounds, w, 1.0)
         model.add_entries(bounds, y[item, m, t], -most)
         model.add_entries(bounds[kept >= 0], kept[kept >= 0], -most_kept[kept >= 0])
-        numbers.append(w)
-        lots.append(np.stack([np.full(len(a), item), m, t]))
+        serving.append(Serving(np.full(len(a), item), m, t, served[b], w, units[b]))
     model.freeze()
-    where = np.concatenate(lots, axis=1) if lots else np.zeros((3, 0), np.int64)
-    w_all = np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
-    return PureForm(
-        model, y, z, links, overtime, extra, (where[0], where[1], where[2]), w_all, rows, sunk_cost(problem)
-    )
+    return PureForm(model, y, z, links, overtime, extra, Serving.joined(serving), rows, sunk_cost(problem))

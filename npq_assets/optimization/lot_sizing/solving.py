@@ -23,6 +23,7 @@ from npq_assets.errors import RunError
 from npq_assets.optimization import watchdog
 from npq_assets.optimization.linear import INF, Array, solve_integer, solve_linear
 from npq_assets.optimization.lot_sizing import decomposition, improve, pure, tight
+from npq_assets.optimization.lot_sizing.link_cuts import solve_tightened
 from npq_assets.optimization.lot_sizing.problem import (
     WORTH,
     LotSizingProblem,
@@ -187,7 +188,7 @@ class _Search:
         window = self._window(is_pure)
         elastic = pure.build_pure(p, elastic=True) if is_pure else tight.build(p, elastic=True, window=window)
         constant = elastic.constant if isinstance(elastic, pure.PureForm) else 0.0
-        relaxed = solve_linear(elastic.model, seconds=self.left())
+        relaxed, windows = solve_tightened(p, elastic, seconds=self.left())
         if relaxed.x is not None:
             self.raise_bound(relaxed.bound + constant)
             if self.best.broken:
@@ -197,6 +198,7 @@ class _Search:
         form: pure.PureForm | tight.Form = elastic
         if not self.best.broken:
             form = pure.build_pure(p) if is_pure else tight.build(p, window=window)
+            windows.add_to(p, form)
         solution = solve_integer(
             form.model, seconds=self.left() - 0.5, gap=params.gap, nodes=params.nodes,
             start=improve.start_of(p, form, self.best.production), options=improve.SHORT,
@@ -229,7 +231,7 @@ class _Search:
         window = self._window(is_pure)
         elastic = pure.build_pure(p, elastic=True) if is_pure else tight.build(p, elastic=True, window=window)
         constant = elastic.constant if isinstance(elastic, pure.PureForm) else 0.0
-        relaxed = solve_linear(elastic.model, seconds=0.5 * total)
+        relaxed, windows = solve_tightened(p, elastic, seconds=0.5 * total)
         if relaxed.status == "optimal":
             self.raise_bound(relaxed.bound + constant)
             assert relaxed.x is not None
@@ -245,6 +247,7 @@ class _Search:
         form: pure.PureForm | tight.Form = elastic
         if not self.best.broken:
             form = pure.build_pure(p) if is_pure else tight.build(p, window=window)
+            windows.add_to(p, form)
             self._polish(form, 0.1 * total, until_feasible=False)
         if self.close() or self.left() < 1.0:
             return

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npq_assets.optimization.linear import INF, Array, Index, Model
+from npq_assets.optimization.lot_sizing.link_cuts import Serving
 from npq_assets.optimization.lot_sizing.linking import Links, add_links, no_links
 from npq_assets.optimization.lot_sizing.problem import LotSizingProblem, Production
 
@@ -34,6 +35,7 @@ class Form:
         missing: Missing safety stock (n, T).
         extra: Elastic minutes (M, T), -1 unless the form is elastic.
         unmet: Elastic units that never come (n, T), -1 unless elastic.
+        serving: What lots make for which net demand of the item, inside others or not.
         there: Whether there is a lot, where that is a decision beside the set-ups (n, M, T).
         capacity_rows: Row of each machine and period (M, T).
         demand_rows: Balance row of each item and period (n, T).
@@ -51,6 +53,7 @@ class Form:
     extra: Index
     unmet: Index
     there: Index
+    serving: Serving
     capacity_rows: Index
     demand_rows: Index
 
@@ -189,12 +192,14 @@ def build(
     capacity_rows = _capacity(model, problem, x, y, z, overtime, extra, possible, family_time)
     demand_rows = _balance(model, problem, x, stock, backlog, unmet, chosen)
     there = _lots(model, problem, x, y, z, links, of, lot, possible)
+    serving: list[Serving] = []
     if split:
-        _split(model, problem, x, y, links, backlog, unmet, echelon, inside, lot, possible, chosen, window)
+        serving = _split(model, problem, x, y, links, backlog, unmet, echelon, inside, lot, possible, chosen, window)
     model.freeze()
     return Form(
-        model, x, y, z, links, overtime, stock, backlog, missing, extra, unmet, there, capacity_rows, demand_rows
-    )
+        model, x, y, z, links, overtime, stock, backlog, missing, extra, unmet, there, Serving.joined(serving), capacity_rows,
+        demand_rows,
+    )  # fmt: skip
 
 
 def elastic_price(problem: LotSizingProblem) -> tuple[float, Array]:
@@ -330,11 +335,12 @@ def family_rows(model: Model, y: Index, z: Index, links: Links, of: Index) -> No
 def _split(
     model: Model, problem: LotSizingProblem, x: Index, y: Index, links: Links, backlog: Index, unmet: Index, echelon: Array,
     inside: Array, lot: Array, possible: NDArray[np.bool_], chosen: NDArray[np.bool_], window: int | None,
-) -> None:  # fmt: skip
+) -> list[Serving]:  # fmt: skip
     """w_imtu: what lot (i, m, t) serves of the net echelon demand of u."""
     periods = len(problem.periods)
     ahead = periods if window is None else window
     owed_late = inside[:, problem.may_be_late]
+    serving = []
     for i in np.flatnonzero(chosen):
         net = echelon[i].copy()
         on_hand = float(inside[i] @ problem.initial_stock)
@@ -390,3 +396,5 @@ def _split(
             for j in np.flatnonzero(inside[i] > 0):
                 r, s = np.nonzero(np.arange(periods)[None, :] <= served[:, None])
                 model.add_entries(rows[r], unmet[j, s], inside[i, j])
+        serving.append(Serving(np.full(len(a), i), m_t[a, 0], m_t[a, 1], served[b], w, net[served[b]]))
+    return serving
