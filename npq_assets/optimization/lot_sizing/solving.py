@@ -42,6 +42,7 @@ from npq_assets.optimization.result import RELAXATION
 POLISH_PASSES = 11
 SPLIT_PASSES = 4
 POLISH_SETUPS = 120
+LINKED_SETUPS = 40  # with as many links
 MANY_SETUPS = 1_200  # setups from which branch and bound on the whole plan stops paying
 
 
@@ -111,13 +112,6 @@ def search(
     method = params.method if params.method != "auto" else ("decomposition" if many else "tight")
     if method == "decomposition" and not is_pure:
         method = "tight"
-    if problem.carry_over and method == "tight":
-        # The program without links is smaller and tighter: its plan is a start that links make cheaper.
-        plain = replace(problem, carry_over=False)
-        ahead = _Search(plain, params, lambda **_: None, time.monotonic() + 0.4 * run.left())
-        ahead.begin(start, rule=True)
-        ahead.by_work(is_pure) if params.nodes is not None else ahead.tight(is_pure)
-        run.offer(ahead.best.production)
     if method == "decomposition":
         run.decompose()
     elif params.nodes is not None:
@@ -212,8 +206,8 @@ class _Search:
         if self.close():
             return
         improve.fix_and_optimize(
-            p, form, self.best, self.left, passes=POLISH_PASSES if is_pure else SPLIT_PASSES, nodes=params.nodes, found=self.found,
-            until_feasible=self.best.broken, target=self.target, gap=0.25 * params.gap, binaries=POLISH_SETUPS,
+            p, form, self.best, self.left, passes=POLISH_PASSES if is_pure or p.carry_over else SPLIT_PASSES, nodes=params.nodes, found=self.found,
+            until_feasible=self.best.broken, target=self.target, gap=0.25 * params.gap, binaries=LINKED_SETUPS if p.carry_over else POLISH_SETUPS,
             options=improve.SHORT,
         )  # fmt: skip
 
