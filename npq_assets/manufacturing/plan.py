@@ -20,7 +20,6 @@ import polars as pl
 from npq_assets.evaluation.ledger import decision_id
 from npq_assets.manufacturing.demand import DueDemand, due_demand
 from npq_assets.manufacturing.inputs import ManufacturingInputs
-from npq_assets.optimization.linear import solve_linear
 from npq_assets.optimization.lot_sizing import (
     LotSizingProblem,
     LotSizingResult,
@@ -36,6 +35,7 @@ from npq_assets.optimization.lot_sizing import (
     violations,
     worth_of_capacity,
 )
+from npq_assets.optimization.lot_sizing.link_cuts import solve_tightened
 
 # Periods planned ahead.
 HORIZON = {"day": 14, "week": 10}
@@ -414,11 +414,11 @@ def _strain(cost: float, bound: float) -> float:
 
 
 def _quick_bound(p: LotSizingProblem) -> float:
-    """The bound of the linear relaxation: a fraction of a second, and enough to see whether news strains the plan."""
+    """The bound of the linear relaxation: about a second, and enough to see whether news strains the plan."""
     if pure.is_pure(p):
         form = pure.build_pure(p, elastic=True)
-        return max(0.0, solve_linear(form.model, seconds=QUICK_SECONDS).bound + form.constant)
-    return max(0.0, solve_linear(tight.build(p, elastic=True).model, seconds=QUICK_SECONDS).bound)
+        return max(0.0, solve_tightened(p, form, seconds=QUICK_SECONDS)[0].bound + form.constant)
+    return max(0.0, solve_tightened(p, tight.build(p, elastic=True), seconds=QUICK_SECONDS)[0].bound)
 
 
 def _continued(cell: Cell, in_force: pl.DataFrame) -> Production | None:
