@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npq_assets.optimization.linear import Array, Index, Model, Solution, solve_linear
+from npq_assets.optimization.linear import Array, Index, Solution, add_new_rows, run_linear
 
 if TYPE_CHECKING:
-    from npq_assets.optimization.lot_sizing.linking import Links
     from npq_assets.optimization.lot_sizing.problem import LotSizingProblem
     from npq_assets.optimization.lot_sizing.pure import PureForm
     from npq_assets.optimization.lot_sizing.tight import Form
 
 ROUNDS = 8
+RAISED_BY = 5e-3  # share by which a round must raise the bound for another to follow
 BROKEN_BY = 0.02  # share of a demand from which a broken row is added
 
 
@@ -89,20 +89,27 @@ class Windows:
 def solve_tightened(problem: LotSizingProblem, form: PureForm | Form, *, seconds: float) -> tuple[Solution, Windows]:
     """The relaxation, with the rows that it breaks added to the program in turn; the last relaxation and all rows."""
     ends = time.monotonic() + seconds
-    relaxed = solve_linear(form.model, seconds=seconds)
-    found = np.zeros((0, 6), np.int64)
+    model, found = form.model, np.zeros((0, 6), np.int64)
+    highs = model.load(relaxed=True)
+    highs.setOptionValue("time_limit", max(0.01, seconds))
+    relaxed = run_linear(highs)
     for _ in range(ROUNDS if (form.links.item >= 0).any() else 0):
         if relaxed.x is None or time.monotonic() > ends:
             break
         broken = broken_windows(problem, form, relaxed.x)
         if not len(broken):
             break
+        before = model.rows
         Windows(broken).add_to(problem, form)
+        add_new_rows(highs, model, before)
         found = np.concatenate([found, broken])
-        again = solve_linear(form.model, seconds=ends - time.monotonic())
+        highs.setOptionValue("time_limit", highs.getRunTime() + max(0.01, ends - time.monotonic()))
+        again = run_linear(highs)
         if again.x is None:
             break  # the bound of the rows before stands
-        relaxed = again
+        raised, relaxed = again.bound - relaxed.bound, again
+        if raised < RAISED_BY * abs(again.bound):
+            break
     return relaxed, Windows(found)
 
 
@@ -126,7 +133,7 @@ def broken_windows(problem: LotSizingProblem, form: PureForm | Form, point: Arra
         setups, kept = (form.z, links.family) if family else (form.y, links.item)
         made = np.where(setups[at] >= 0, point[setups[at]], 0.0)
         begun = np.where(kept[at] >= 0, point[kept[at]], 0.0)
-        opened = (form.y >= 0).any(axis=0)
+        opened = np.asarray((form.y >= 0).any(axis=0))
         over = share[members] - made[:, :, :, None]
         for s in range(periods):
             beyond = np.cumsum(over[:, :, s:], axis=2) - begun[:, :, s, None, None]

@@ -205,10 +205,11 @@ class _Search:
             self.offer(form.production(solution.x, p))
         if self.close():
             return
+        thorough = is_pure or p.carry_over
         improve.fix_and_optimize(
-            p, form, self.best, self.left, passes=POLISH_PASSES if is_pure or p.carry_over else SPLIT_PASSES, nodes=params.nodes, found=self.found,
-            until_feasible=self.best.broken, target=self.target, gap=0.25 * params.gap, binaries=LINKED_SETUPS if p.carry_over else POLISH_SETUPS,
-            options=improve.SHORT,
+            p, form, self.best, self.left, passes=POLISH_PASSES if thorough else SPLIT_PASSES, nodes=params.nodes,
+            found=self.found, until_feasible=self.best.broken, target=self.target, gap=0.25 * params.gap,
+            binaries=LINKED_SETUPS if p.carry_over else POLISH_SETUPS, options=improve.SHORT,
         )  # fmt: skip
 
     def _window(self, is_pure: bool) -> int | None:
