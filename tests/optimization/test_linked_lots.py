@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from npq_assets.errors import NpqError
+from npq_assets.optimization.linear import solve_linear
 from npq_assets.optimization.lot_sizing import (
     LotSizingProblem,
     Params,
@@ -23,9 +24,11 @@ from npq_assets.optimization.lot_sizing import (
 )
 from npq_assets.optimization.lot_sizing.decomposition import generate
 from npq_assets.optimization.lot_sizing.general_form import solve_general
+from npq_assets.optimization.lot_sizing.link_cuts import solve_tightened
 from npq_assets.optimization.lot_sizing.linking import cheapest_links
-from npq_assets.optimization.lot_sizing.pure import is_pure
-from tests.optimization.plans import KINDS, random_plan
+from npq_assets.optimization.lot_sizing.pure import build_pure, is_pure
+from npq_assets.optimization.lot_sizing.tight import build
+from tests.optimization.plans import random_plan
 
 HERE = Params(seconds=20, watchdog=False, gap=1e-6, nodes=5_000)
 
@@ -145,9 +148,16 @@ def test_a_plan_is_the_best_of_all_lots_and_sequences(seed: int, shape: tuple[in
     assert (result.objective, result.bound) == (pytest.approx(best, rel=1e-5), pytest.approx(best, rel=1e-5))
     assert is_pure(problem)
     assert generate(problem, seconds=5, gap=1e-7).bound <= best * (1 + 1e-6)
+    # No row that tightens a relaxation cuts off the best plan.
+    form = build_pure(problem)
+    loose = solve_linear(form.model).bound
+    tightened, _ = solve_tightened(problem, form, seconds=5)
+    assert loose <= tightened.bound + 1e-6 and tightened.bound + form.constant <= best * (1 + 1e-6) + 1e-6
+    assert solve_tightened(problem, build(problem), seconds=5)[0].bound <= best * (1 + 1e-6) + 1e-6
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# "everything" would take as long as these together.
+@pytest.mark.parametrize("kind", ["late", "bill", "families", "minimum lots"])
 def test_never_dearer_than_with_every_set_up_and_as_the_general_form(kind: str) -> None:
     without = random_plan(1, kind)
     start = tuple(without.items[int(np.flatnonzero(able)[0])] if able.any() else "" for able in without.eligible.T)
@@ -220,3 +230,22 @@ def test_the_start_must_be_an_item() -> None:
         one_machine(0, 2, 3, initial_setup=("z",))
     with pytest.raises(NpqError, match="give one a machine"):
         one_machine(0, 2, 3, initial_setup=("a", "b"))
+
+
+def test_little_of_every_set_up_is_not_kept_all_the_time() -> None:
+    """Without the rows a relaxed plan keeps a quarter of four items' set-ups for ever and makes all of them for nothing."""
+    problem = LotSizingProblem(
+        tuple("abcd"), ("M",), tuple("123456"), np.full((4, 6), 5.0), np.ones((4, 1)), np.zeros((4, 1)),
+        np.full((4, 1), 20.0), 1_000.0, np.full(4, 0.5), initial_stock=np.full(4, 5.0), carry_over=True,
+    )  # fmt: skip
+    form = build_pure(problem)
+    loose = solve_linear(form.model).bound + form.constant
+    tightened, windows = solve_tightened(problem, form, seconds=5)
+    best = solve(problem, HERE)
+    assert best.status == "optimal" and len(windows.rows)
+    assert loose < 0.75 * best.objective
+    assert 0.9 * best.objective < tightened.bound + form.constant <= best.objective + 1e-6
+    # The same rows serve another program of the problem.
+    other = build_pure(problem, elastic=True)
+    windows.add_to(problem, other)
+    assert solve_linear(other.model).bound + other.constant == pytest.approx(tightened.bound + form.constant)

@@ -12,6 +12,7 @@ import polars as pl
 from npq_assets.errors import NpqError
 from npq_assets.optimization.linear import Array, solve_integer, solve_linear
 from npq_assets.optimization.lot_sizing import improve, pure, tight
+from npq_assets.optimization.lot_sizing.link_cuts import solve_tightened
 from npq_assets.optimization.lot_sizing.problem import (
     WORTH,
     LotSizingProblem,
@@ -196,7 +197,7 @@ def force_near(
     is_pure = pure.is_pure(forced)
     form: Any = pure.build_pure(forced, elastic=True) if is_pure else tight.build(forced, elastic=True)
     constant = form.constant if isinstance(form, pure.PureForm) else 0.0
-    relaxed = solve_linear(form.model, seconds=seconds)
+    relaxed, _ = solve_tightened(forced, form, seconds=seconds)
     lacking = [form.extra[form.extra >= 0]] + ([] if is_pure else [form.unmet[form.unmet >= 0]])
     short = relaxed.x is not None and float(relaxed.x[np.concatenate(lacking)].sum()) > SMALL
     machines = forced.eligible[i]
