@@ -197,7 +197,7 @@ def force_near(
     is_pure = pure.is_pure(forced)
     form: Any = pure.build_pure(forced, elastic=True) if is_pure else tight.build(forced, elastic=True)
     constant = form.constant if isinstance(form, pure.PureForm) else 0.0
-    relaxed, _ = solve_tightened(forced, form, seconds=seconds)
+    relaxed, _ = solve_tightened(forced, form, seconds=seconds, rounds=1)
     lacking = [form.extra[form.extra >= 0]] + ([] if is_pure else [form.unmet[form.unmet >= 0]])
     short = relaxed.x is not None and float(relaxed.x[np.concatenate(lacking)].sum()) > SMALL
     machines = forced.eligible[i]

@@ -86,14 +86,26 @@ class Windows:
             model.add_entries(row, columns, -1.0)
 
 
-def solve_tightened(problem: LotSizingProblem, form: PureForm | Form, *, seconds: float) -> tuple[Solution, Windows]:
-    """The relaxation, with the rows that it breaks added to the program in turn; the last relaxation and all rows."""
+def solve_tightened(
+    problem: LotSizingProblem, form: PureForm | Form, *, seconds: float, rounds: int = ROUNDS
+) -> tuple[Solution, Windows]:
+    """The relaxation; without links it is solved as it stands.
+
+    Args:
+        problem: The data.
+        form: The program; the rows that relaxed points break are added to it.
+        seconds: Time limit.
+        rounds: How often at most the rows broken are added; the first brings most.
+
+    Returns:
+        The last relaxation, and the rows added, which hold for every program of the problem.
+    """
     ends = time.monotonic() + seconds
     model, found = form.model, np.zeros((0, 6), np.int64)
     highs = model.load(relaxed=True)
     highs.setOptionValue("time_limit", max(0.01, seconds))
     relaxed = run_linear(highs)
-    for _ in range(ROUNDS if (form.links.item >= 0).any() else 0):
+    for _ in range(rounds if (form.links.item >= 0).any() else 0):
         if relaxed.x is None or time.monotonic() > ends:
             break
         broken = broken_windows(problem, form, relaxed.x)
