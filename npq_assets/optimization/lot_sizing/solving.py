@@ -43,6 +43,7 @@ POLISH_PASSES = 11
 SPLIT_PASSES = 4
 POLISH_SETUPS = 120
 LINKED_SETUPS = 40  # with as many links
+LINKED_SMALL = 120  # setups up to which the split form with links is searched as long as the other
 MANY_SETUPS = 1_200  # setups from which branch and bound on the whole plan stops paying
 
 
@@ -205,9 +206,9 @@ class _Search:
             self.offer(form.production(solution.x, p))
         if self.close():
             return
-        thorough = is_pure or p.carry_over
+        small = p.carry_over and int(p.eligible.sum()) * len(p.periods) <= LINKED_SMALL
         improve.fix_and_optimize(
-            p, form, self.best, self.left, passes=POLISH_PASSES if thorough else SPLIT_PASSES, nodes=params.nodes,
+            p, form, self.best, self.left, passes=POLISH_PASSES if is_pure or small else SPLIT_PASSES, nodes=params.nodes,
             found=self.found, until_feasible=self.best.broken, target=self.target, gap=0.25 * params.gap,
             binaries=LINKED_SETUPS if p.carry_over else POLISH_SETUPS, options=improve.SHORT,
         )  # fmt: skip
