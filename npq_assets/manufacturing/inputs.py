@@ -439,9 +439,15 @@ def _machines(home: Home, machines: pl.DataFrame, log: pl.DataFrame, as_of: date
         )
     )
     shift = pl.col("shift").replace_strict({"early": 0, "late": 1, "night": 2}, default=0, return_dtype=pl.Int64)
+    made = log.filter(pl.col("run_minutes") > 0)
+    made = made.filter(pl.col("produced_on") == pl.col("produced_on").max().over("machine_id"))
+    # The log tells shifts apart, not the sequence in a shift: what was set up in it came after what was not, and among
+    # several the schedule of that day knows which was to be last.
+    made = made.join(
+        _starts(home, made["produced_on"].unique()), on=["produced_on", "machine_id", "product_id"], how="left"
+    )
     last = (
-        log.filter(pl.col("run_minutes") > 0)
-        .sort("machine_id", "produced_on", shift, pl.col("setup_minutes") > 0)
+        made.sort("machine_id", shift, pl.col("setup_minutes") > 0, pl.col("scheduled").fill_null(-1), "product_id")
         .group_by("machine_id", maintain_order=True)
         .agg(pl.col("product_id").last().alias("last_product"))
     )
@@ -458,6 +464,23 @@ def _machines(home: Home, machines: pl.DataFrame, log: pl.DataFrame, as_of: date
         )
         .sort("machine_id")
     )  # fmt: skip
+
+
+def _starts(home: Home, days: pl.Series) -> pl.DataFrame:
+    """When each product was last to start on each machine on past days, by the schedules decided for them.
+
+    Returns:
+        produced_on, machine_id, product_id, scheduled (minutes from the day's opening).
+    """
+    schema = {"produced_on": pl.Date, "machine_id": pl.String, "product_id": pl.String, "scheduled": pl.Int64}
+    found = [pl.DataFrame(schema=schema)]
+    for day in days.sort():
+        place = plan_folder(home, day) / "schedule_jobs.parquet"
+        if place.exists() and home.decisions("manufacturing", "job_schedule", day).exists():
+            jobs = pl.read_parquet(place, hive_partitioning=False).filter(pl.col("start") < MINUTES_PER_DAY)
+            starts = jobs.group_by("machine_id", "product_id").agg(pl.col("start").max().alias("scheduled"))
+            found.append(starts.with_columns(produced_on=day).select(list(schema)).cast(schema))  # type: ignore[arg-type]
+    return pl.concat(found)
 
 
 def _energy(home: Home, as_of: date) -> pl.DataFrame:

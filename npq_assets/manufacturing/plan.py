@@ -20,7 +20,6 @@ import polars as pl
 from npq_assets.evaluation.ledger import decision_id
 from npq_assets.manufacturing.demand import DueDemand, due_demand
 from npq_assets.manufacturing.inputs import ManufacturingInputs
-from npq_assets.optimization.linear import solve_linear
 from npq_assets.optimization.lot_sizing import (
     LotSizingProblem,
     LotSizingResult,
@@ -36,6 +35,7 @@ from npq_assets.optimization.lot_sizing import (
     violations,
     worth_of_capacity,
 )
+from npq_assets.optimization.lot_sizing.link_cuts import solve_tightened
 
 # Periods planned ahead.
 HORIZON = {"day": 14, "week": 10}
@@ -59,6 +59,8 @@ SOLVED_EVERY = 5
 QUICK_SECONDS = 30.0
 # For so many late orders of a cell, those that cost most, the plan is searched again with them in time.
 FORCED_ORDERS = 2
+# Whether the plan counts on machines keeping their set-up from one period into the next, as the schedule and the floor do.
+CARRY_OVER = True
 # Periods whose lots count as changed when a new plan moves them.
 FIRM_PERIODS = 2
 
@@ -270,6 +272,12 @@ def _cell(
     capacity, overtime = _capacity(inputs, machines, periods)
     rates = dict(inputs.machines.select("machine_id", "overtime_cost_per_minute").iter_rows())
     prices = _energy(inputs, periods)
+    # The shop floor and the schedule go on in the morning with what a machine stands set up for.
+    made_last = dict(inputs.machines.select("machine_id", "last_product").iter_rows())
+    standing = [str(made_last[m] or "") for m in machines]
+    standing = [
+        p if p in item and np.isfinite(run[item[p], column[m]]) else "" for m, p in zip(machines, standing, strict=True)
+    ]
     problem = LotSizingProblem(
         items=(*products, *bought), machines=tuple(machines), periods=tuple(day.isoformat() for day in periods),
         demand=wanted, run_time=run, setup_time=setup_time, setup_cost=setup_cost, capacity=capacity,
@@ -277,7 +285,7 @@ def _cell(
         initial_stock=stock, supply=supply, overtime_limit=overtime, overtime_cost=np.array([rates[m] for m in machines]),
         late_cost=late, end_late_cost=np.nan_to_num(late) * END_DAYS / inputs.days, initial_backlog=owed,
         families=tuple(families), family_setup_time=family_time, family_setup_cost=family_cost, bill=bill,
-        minimum_lot=minimum,
+        minimum_lot=minimum, carry_over=CARRY_OVER, initial_setup=tuple(standing),
     )  # fmt: skip
     return Cell(name, problem, tuple(products))
 
@@ -406,11 +414,11 @@ def _strain(cost: float, bound: float) -> float:
 
 
 def _quick_bound(p: LotSizingProblem) -> float:
-    """The bound of the linear relaxation: a fraction of a second, and enough to see whether news strains the plan."""
+    """The bound of the linear relaxation: about a second, and enough to see whether news strains the plan."""
     if pure.is_pure(p):
         form = pure.build_pure(p, elastic=True)
-        return max(0.0, solve_linear(form.model, seconds=QUICK_SECONDS).bound + form.constant)
-    return max(0.0, solve_linear(tight.build(p, elastic=True).model, seconds=QUICK_SECONDS).bound)
+        return max(0.0, solve_tightened(p, form, seconds=QUICK_SECONDS)[0].bound + form.constant)
+    return max(0.0, solve_tightened(p, tight.build(p, elastic=True), seconds=QUICK_SECONDS)[0].bound)
 
 
 def _continued(cell: Cell, in_force: pl.DataFrame) -> Production | None:
@@ -443,6 +451,7 @@ def _continued(cell: Cell, in_force: pl.DataFrame) -> Production | None:
             unit_cost=p.unit_cost[:, :, known:], energy_price=p.energy_price[known:], supply=p.supply[:, known:],
             overtime_limit=p.overtime_limit[:, known:], overtime_cost=p.overtime_cost[:, known:],
             max_backlog=p.max_backlog[:, known:],
+            initial_setup=tuple(p.items[i] if i >= 0 else "" for i in f.linked.standing[:, known - 1]),
             initial_stock=f.stock[:, known - 1], initial_backlog=np.where(p.may_be_late, f.backlog[:, known - 1], 0.0),
         )  # fmt: skip
         quantity[:, :, known:] = economic_lots(tail).quantity
@@ -533,7 +542,7 @@ def assemble(inputs: ManufacturingInputs, planned: Sequence[PlannedCell]) -> Pro
 def item_costs(p: LotSizingProblem, plan: Production) -> np.ndarray:
     """The plan's cost by item (n); a family's setup and a machine's overtime are shared by its lots' minutes."""
     f = flow(p, plan)
-    setup = plan.setup | (plan.quantity > 1e-6)
+    setup = f.setup
     cost = (p.variable_cost * plan.quantity).sum(axis=(1, 2)) + (p.setup_cost[:, :, None] * setup).sum(axis=(1, 2))
     late = np.where(p.may_be_late, p.late_cost, 0.0)
     cost = cost + p.holding_cost * f.stock.sum(axis=1) + late * f.backlog.sum(axis=1)
@@ -542,7 +551,7 @@ def item_costs(p: LotSizingProblem, plan: Production) -> np.ndarray:
     minutes = run[:, :, None] * plan.quantity + p.setup_time[:, :, None] * setup
     _, family_cost, of = p.family_arrays()
     for k in range(len(family_cost)):
-        mine = minutes * ((of == k)[:, None, None] & setup)
+        mine = minutes * (of == k)[:, None, None]
         share = np.divide(mine, mine.sum(axis=0), out=np.zeros_like(mine), where=mine.sum(axis=0) > 0)
         cost = cost + (share * (family_cost[k][:, None] * f.family_setup[k])[None]).sum(axis=(1, 2))
     share = np.divide(minutes, minutes.sum(axis=0), out=np.zeros_like(minutes), where=minutes.sum(axis=0) > 0)
@@ -553,8 +562,7 @@ def _lots(p: LotSizingProblem, plan: Production, shares: np.ndarray, kept: bool)
     """Lots with their share of the item's cost: by quantity."""
     f = flow(p, plan)
     run = np.where(p.eligible, p.run_time, 0.0)
-    setup = plan.setup | (plan.quantity > 1e-6)
-    minutes = run[:, :, None] * plan.quantity + p.setup_time[:, :, None] * setup
+    minutes = run[:, :, None] * plan.quantity + p.setup_time[:, :, None] * f.setup
     used = minutes.sum(axis=0)
     rows = []
     for i, m, t in np.argwhere(plan.quantity > 1e-6):
@@ -563,7 +571,8 @@ def _lots(p: LotSizingProblem, plan: Production, shares: np.ndarray, kept: bool)
         rows.append(
             (
                 date.fromisoformat(p.periods[t]), p.items[i], p.machines[m], round(quantity, 4), run[i, m] * quantity,
-                float(p.setup_time[i, m]), 1.0, over, float(shares[i] * quantity / plan.quantity[i].sum()),
+                float(p.setup_time[i, m] * f.setup[i, m, t]), float(f.setup[i, m, t]), over,
+                float(shares[i] * quantity / plan.quantity[i].sum()),
                 _reason(p, f, int(i), int(t), quantity, kept),
             )
         )  # fmt: skip

@@ -133,6 +133,14 @@ def solve_linear(model: Model, *, seconds: float = INF) -> Solution:
     return run_linear(highs)
 
 
+def add_new_rows(highs: Any, model: Model, before: int) -> None:
+    """Gives a loaded program the rows that its model has got since (from number `before` on); its basis stays."""
+    rows = model.matrix().tocsr()[before:]
+    low, high = (side[before:] for side in model.row_limits())
+    starts, columns = rows.indptr[:-1].astype(np.int32), rows.indices.astype(np.int32)
+    highs.addRows(rows.shape[0], low, high, rows.nnz, starts, columns, rows.data)
+
+
 def run_linear(highs: Any) -> Solution:
     """Runs a loaded linear program (again, from its last basis) and reads the answer."""
     import highspy

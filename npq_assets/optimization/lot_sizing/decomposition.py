@@ -7,8 +7,18 @@ The master program chooses, for every item, a mixture of plans within the capaci
 
 and pricing finds each item's cheapest plan at given prices of machine minutes by Wagner & Whitin's recursion (1958), extended
 to alternative machines and backlog (Zangwill 1969), for all items at once. Any prices give a proven bound (Lagrange). Family
-setups, minimum lots and safety stocks are left out of the bound, which stays valid. Making a plan of the mixture does not
-belong here (see improve.py).
+setups, minimum lots and safety stocks are left out of the bound, which stays valid.
+
+Where set-ups are kept from period to period (`carry_over`) the items' plans still pay for every set-up, and the bound gives
+back the most that can be kept. At prices of minutes p >= 0 a plan costs at least as much as its items' plans with every lot
+set up, less sum p C and the overtime that the prices make worth while, less what the items kept would pay; at most one item
+is kept into each open period of a machine (the first only if its set-up at the start is known). So no plan costs less than
+
+    sum_i v_i(p) - sum_mt p_mt C_mt + sum_mt min(v_mt - p_mt, 0) O_mt - sum_mt max_i (q_im + n_im p_mt);
+
+families, which cost nothing in it, save nothing. This is weak for few items, for which it is not used.
+
+Making a plan of the mixture does not belong here (see improve.py).
 """
 
 from __future__ import annotations
@@ -64,7 +74,7 @@ class Pricing:
         unit = p.variable_cost + self._run[:, :, None] * price
         fixed = np.where(p.eligible[:, :, None], fixed, INF)
         room = p.capacity + np.minimum(p.overtime_limit, 1e9)
-        fixed = np.where(room[None] > p.setup_time[:, :, None], fixed, INF)
+        fixed = np.where(room[None] > p.least_setup_time[:, :, None], fixed, INF)
         best = np.full((n, periods + 1), INF)  # value with the demand of all periods before t served
         best[:, 0] = 0.0
         opened = np.full((n, machines, periods), INF)  # ... and a lot in (m, t) that serves from some period on
@@ -125,6 +135,19 @@ class Pricing:
         cost, use = self.evaluate(lot)
         value_of: Array = total
         return value_of, lot, cost, use
+
+    def kept(self, price: Array) -> float:
+        """The most that set-ups kept from period to period can save at the prices of minutes (M, T); 0 without `carry_over`."""
+        p = self.problem
+        if not p.carry_over:
+            return 0.0
+        worth = p.setup_cost[:, :, None] + p.setup_time[:, :, None] * price
+        most = np.where(p.eligible[:, :, None], worth, 0.0).max(axis=0, initial=0.0)
+        opened = p.capacity + p.overtime_limit > 0
+        for m, i in enumerate(p.standing_at_start):
+            first = np.flatnonzero(opened[m])[:1]
+            most[m, first] = worth[i, m, first] if i >= 0 and p.eligible[i, m] else 0.0
+        return float(most[opened].sum())
 
     def evaluate(self, lot: NDArray[np.int16]) -> tuple[Array, Array]:
         """Money (n) and minutes (n, M, T) of plans given by the lot that serves each period."""
@@ -224,7 +247,7 @@ def generate(
 
     def lagrange(values: Array, price: Array) -> float:
         overtime = np.minimum(problem.overtime_cost - price, 0.0) * limit
-        return constant + float(values.sum() - (price * problem.capacity).sum() + overtime.sum())
+        return constant + float(values.sum() - (price * problem.capacity).sum() + overtime.sum()) - pricing.kept(price)
 
     centre = np.zeros((machines, periods))
     values, lot, cost, use = pricing.solve(centre)

@@ -12,6 +12,7 @@ import polars as pl
 from npq_assets.errors import NpqError
 from npq_assets.optimization.linear import Array, solve_integer, solve_linear
 from npq_assets.optimization.lot_sizing import improve, pure, tight
+from npq_assets.optimization.lot_sizing.link_cuts import solve_tightened
 from npq_assets.optimization.lot_sizing.problem import (
     WORTH,
     LotSizingProblem,
@@ -196,15 +197,15 @@ def force_near(
     is_pure = pure.is_pure(forced)
     form: Any = pure.build_pure(forced, elastic=True) if is_pure else tight.build(forced, elastic=True)
     constant = form.constant if isinstance(form, pure.PureForm) else 0.0
-    relaxed = solve_linear(form.model, seconds=seconds)
+    relaxed, _ = solve_tightened(forced, form, seconds=seconds, rounds=1)
     lacking = [form.extra[form.extra >= 0]] + ([] if is_pure else [form.unmet[form.unmet >= 0]])
     short = relaxed.x is not None and float(relaxed.x[np.concatenate(lacking)].sum()) > SMALL
     machines = forced.eligible[i]
-    setup = plan.setup | (plan.quantity > SMALL)
+    setup = flow(forced, plan).setup
     beside = forced.eligible & machines[None, :]
     free = np.zeros(forced.shape, bool)
     free[:, :, : t + 2] = beside[:, :, None]
-    free |= improve.shifted(setup) & beside[:, :, None]
+    free |= improve.shifted(plan.setup | (plan.quantity > SMALL)) & beside[:, :, None]
     free[i] |= forced.eligible[i][:, None]
     best = improve.Best(plan)
     best.offer(forced, plan)
@@ -213,7 +214,7 @@ def force_near(
     value = np.maximum(low[form.y[fixed]], setup[fixed])
     form.model.low[form.y[fixed]], form.model.high[form.y[fixed]] = value, value
     solution = solve_integer(
-        form.model, seconds=seconds, gap=5e-3, nodes=1, start=improve.start_of(forced, form, setup), options=improve.SHORT
+        form.model, seconds=seconds, gap=5e-3, nodes=1, start=improve.start_of(forced, form, plan), options=improve.SHORT
     )  # fmt: skip
     form.model.low[:], form.model.high[:] = low, high
     if solution.x is not None:
@@ -235,9 +236,7 @@ def worth_of_capacity(problem: LotSizingProblem, plan: Production, seconds: floa
     """
     form: Any = pure.build_pure(problem, elastic=True) if pure.is_pure(problem) else None
     form = form or tight.build(problem, elastic=True, split=False)
-    form.fix_setups(plan.setup | (plan.quantity > SMALL))
-    if len(form.z):
-        form.model.low[form.z.ravel()] = flow(problem, plan).family_setup.ravel()
+    improve.fix(problem, form, plan)
     solution = solve_linear(form.model, seconds=seconds)
     price = None if solution.duals is None else np.maximum(0.0, -solution.duals[form.capacity_rows])
     return worth_frame(problem, plan, None if price is None else (price, "dual, setups as planned"))

@@ -1,4 +1,4 @@
-"""The planning problem stated in CVXPY, as the docstring of `problem.py` writes it: the reference for the faster forms.
+"""The planning problem stated in CVXPY, as `problem.py` and `linking.py` write it: the reference for the faster forms.
 
 Solves small plans; the forms that are solved at size must agree with it (the tests compare them).
 """
@@ -37,11 +37,22 @@ def general_form(problem: LotSizingProblem) -> tuple[Any, dict[tuple[int, int], 
     cost = cp.sum(cp.multiply(problem.overtime_cost, overtime))
     cost += cp.sum(problem.holding_cost @ stock) + cp.sum(late @ backlog) + problem.end_late_cost @ backlog[:, -1]
     cost += cp.sum(problem.safety_cost @ missing)
+    kept: dict[tuple[int, int], Any] = dict.fromkeys(pairs, np.zeros(periods))
+    family_kept: dict[tuple[int, int], Any] = dict.fromkeys(z, np.zeros(periods))
+    if problem.carry_over:
+        kept = {pair: cp.Variable(periods, boolean=True) for pair in pairs}
+        family_kept = {pair: cp.Variable(periods, boolean=True) for pair in z}
+        limits += _links(problem, y, z, kept, family_kept)
     for (i, m), lots in x.items():
         cost += problem.variable_cost[i, m] @ lots + problem.setup_cost[i, m] * cp.sum(y[i, m])
-        limits += [lots <= cp.multiply(lot[i, m], y[i, m]), lots >= problem.minimum_lot[i] * y[i, m]]
+        on = y[i, m] + kept[i, m]
+        there = y[i, m]
+        if problem.carry_over and problem.minimum_lot[i] > 0:
+            there = cp.Variable(periods, boolean=True)  # a machine may stand set up for an item and make none of it
+            limits.append(lots <= cp.multiply(lot[i, m], there))
+        limits += [lots <= cp.multiply(lot[i, m], on), lots >= problem.minimum_lot[i] * there]
         if of[i] >= 0:
-            limits.append(y[i, m] <= z[int(of[i]), m])
+            limits.append(y[i, m] <= z[int(of[i]), m] + family_kept[int(of[i]), m])
     for (k, m), on in z.items():
         cost += family_cost[k, m] * cp.sum(on)
     for m in range(machines):
@@ -64,6 +75,40 @@ def general_form(problem: LotSizingProblem) -> tuple[Any, dict[tuple[int, int], 
     return cp.Problem(cp.Minimize(cost), limits), x, y
 
 
+def _links(problem: LotSizingProblem, y: Any, z: Any, kept: Any, family_kept: Any) -> list[Any]:
+    """The rows of `linking.py`; every period counts as open here, since what is closed changes no set-up."""
+    import cvxpy as cp
+
+    periods, of, limits = len(problem.periods), problem.family_arrays()[2], []
+    start = problem.standing_at_start
+    for m in range(len(problem.machines)):
+        items = [i for i, k in y if k == m]
+        families = [k for k, j in z if j == m]
+        through = {i: cp.Variable(periods, nonneg=True) for i in items}
+        family_through = {k: cp.Variable(periods, nonneg=True) for k in families}
+        alone: Any = sum((kept[i, m] for i in items if of[i] < 0), np.zeros(periods))
+        limits.append(alone + sum((family_kept[k, m] for k in families), np.zeros(periods)) <= 1)
+        for members, link, made, held, first in (
+            (items, kept, y, through, start[m]),
+            (families, family_kept, z, family_through, of[start[m]] if start[m] >= 0 else -1),
+        ):
+            for i in members:
+                limits += [held[i] <= link[i, m], link[i, m][0] <= float(i == first)]
+                limits.append(link[i, m][1:] <= made[i, m][:-1] + held[i][:-1])
+        for i in items:
+            limits += [y[i, m] + kept[i, m] <= 1, y[i, m] + sum(through.values()) <= 1]
+            if of[i] >= 0:
+                limits.append(y[i, m] <= z[int(of[i]), m] + family_kept[int(of[i]), m])
+            elif families:
+                limits.append(y[i, m] + sum(family_through.values()) <= 1)
+        for k in families:
+            mine = [i for i in items if of[i] == k]
+            limits.append(z[k, m] + sum(family_through.values()) <= 1)
+            limits.append(sum((kept[i, m] for i in mine), np.zeros(periods)) <= family_kept[k, m])
+            limits.append(z[k, m] <= sum((y[i, m] for i in mine), np.zeros(periods)))
+    return limits
+
+
 def solve_general(problem: LotSizingProblem, *, gap: float = 1e-6) -> tuple[float, Production] | None:
     """The optimum by CVXPY and HiGHS, for small plans; None where no plan keeps all limits."""
     program, x, y = general_form(problem)
@@ -74,5 +119,7 @@ def solve_general(problem: LotSizingProblem, *, gap: float = 1e-6) -> tuple[floa
     for (i, m), made in x.items():
         value: Array = np.asarray(made.value)
         setup[i, m] = np.asarray(y[i, m].value) > 0.5
-        quantity[i, m] = np.where(setup[i, m], np.maximum(value, 0.0), 0.0)
+        quantity[i, m] = (
+            np.maximum(value, 0.0) if problem.carry_over else np.where(setup[i, m], np.maximum(value, 0.0), 0.0)
+        )
     return float(program.value), Production(quantity, setup)

@@ -60,6 +60,9 @@ def penalized(problem: LotSizingProblem, production: Production) -> tuple[float,
     late = np.maximum(0.0, f.backlog - allowed)
     late = np.where(late > 1e-6 * np.maximum(1.0, problem.demand), late, 0.0)
     broken = float(((late + np.where(f.short > 1e-6, f.short, 0.0)).sum(axis=1) * unit).sum())
+    least = problem.minimum_lot[:, None, None]
+    small = (production.quantity > 1e-6) & (production.quantity < least * (1 - 1e-5) - 1e-5)
+    broken += float((np.where(small, least - production.quantity, 0.0).sum(axis=(1, 2)) * unit).sum())
     penalty = minute * float(over.sum()) + broken
     return price(problem, production, f).total + penalty, penalty > 0
 
@@ -121,11 +124,11 @@ def fix_and_optimize(
         if left() <= 0.5 or idle > 12 + 2 * len(problem.periods) or (not best.broken and best.value <= target):
             break
         free = next(neighbourhoods)
-        setup = best.production.setup
+        setup = made(problem, best.production)
         fixed = known & ~free
         form.model.low[form.y[fixed]] = np.maximum(low[form.y[fixed]], setup[fixed])
         form.model.high[form.y[fixed]] = np.maximum(low[form.y[fixed]], setup[fixed])
-        start = start_of(problem, form, setup)
+        start = start_of(problem, form, best.production)
         limit = left() if nodes is not None else min(left(), 4.0)
         solution = solve_integer(form.model, seconds=limit, gap=gap, nodes=nodes or 300, start=start, options=options)
         form.model.low[:], form.model.high[:] = low, high
@@ -138,16 +141,39 @@ def fix_and_optimize(
             idle += 1
 
 
-def start_of(problem: LotSizingProblem, form: Form | PureForm, setup: Setups) -> Array:
-    """The setups as a point; everything else is left to the solver."""
+def made(problem: LotSizingProblem, production: Production) -> Setups:
+    """Set-ups that a plan makes (n, M, T)."""
+    return flow(problem, production).setup if problem.carry_over else production.setup
+
+
+def start_of(problem: LotSizingProblem, form: Form | PureForm, production: Production) -> Array:
+    """The set-ups of a plan as a point; everything else is left to the solver."""
     point = np.full(form.model.columns, np.nan)
-    known = form.y >= 0
+    known, linked = form.y >= 0, form.links.item >= 0
+    setup, family = production.setup, None
+    if linked.any():
+        f = flow(problem, production)
+        setup, family = f.setup, f.family_setup
+        point[form.links.item[linked]] = form.links.values(f.linked.kept)
     point[form.y[known]] = np.maximum(setup[known], form.model.low[form.y[known]])
     if len(form.z):
         _, _, of = problem.family_arrays()
-        family = np.stack([setup[of == k].any(axis=0) for k in range(len(form.z))])
+        if family is None:
+            family = np.stack([setup[of == k].any(axis=0) for k in range(len(form.z))])
         point[form.z.ravel()] = family.ravel().astype(float)
     return point
+
+
+def fix(problem: LotSizingProblem, form: Form | PureForm, production: Production) -> None:
+    """Fixes the set-ups of a program to those of a plan, and what is kept from period to period."""
+    f = flow(problem, production)
+    form.fix_setups(f.setup, f.linked.kept)
+    if len(form.z):
+        form.model.low[form.z.ravel()] = f.family_setup.ravel()
+    if isinstance(form, Form):
+        known = form.there >= 0
+        lots = (production.quantity[known] > 1e-6).astype(float)
+        form.model.low[form.there[known]], form.model.high[form.there[known]] = lots, lots
 
 
 def round_up(problem: LotSizingProblem, form: Form | PureForm, relaxed: Array) -> Production:
@@ -155,8 +181,12 @@ def round_up(problem: LotSizingProblem, form: Form | PureForm, relaxed: Array) -
     low, high = form.model.low.copy(), form.model.high.copy()
     known = form.y >= 0
     on = np.zeros(form.y.shape, bool)
+    share = np.zeros(form.y.shape)
+    share[known] = relaxed[form.y[known]]
+    linked = form.links.item >= 0
+    share[linked] += relaxed[form.links.item[linked]]
     for least in (0.5, 0.1, 1e-6):
-        on[known] = relaxed[form.y[known]] > least
+        on[known] = share[known] > least
         form.fix_setups(on)
         if len(form.z):
             form.model.low[form.z.ravel()] = 0.0
@@ -229,11 +259,11 @@ def improve_items(
         others_flow = flow(problem, rest)
         form = build_pure(
             problem, items=chosen, allowed=allowed, forced=forced, used=others_flow.used,
-            family_on=others_flow.family_setup, earlier_lots=4, elastic=best.broken,
+            family_on=others_flow.family_setup, earlier_lots=4, elastic=best.broken, linked=False,
         )  # fmt: skip
         limit = left() if nodes is not None else min(left(), 20.0 if turn == 0 else 8.0)
         solution = solve_integer(
-            form.model, seconds=limit, gap=2e-5, nodes=nodes or 400, start=start_of(problem, form, setup)
+            form.model, seconds=limit, gap=2e-5, nodes=nodes or 400, start=start_of(problem, form, best.production)
         )
         if solution.x is None:
             continue

@@ -11,6 +11,8 @@ periods t, with production x, setups y, family setups z, stock s, backlog b, ove
                 sum_i (u_im x_imt + n_im y_imt) + sum_k N_km z_kmt <= C_mt + o_mt,   0 <= o_mt <= O_mt
                 x_imt <= M y_imt,   x_imt >= l_i y_imt,   y_imt <= z_k(i)mt,   y, z in {0, 1},   f_it >= F_i - s_it.
 
+With `carry_over` a machine keeps its set-up from one period into the next; `linking.py` has what changes.
+
 `price` computes that cost for any plan; the optimizer, the simulation and the ledger all use it.
 """
 
@@ -25,6 +27,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from npq_assets.errors import NpqError
+from npq_assets.optimization.lot_sizing.linking import Linked, cheapest_links, unlinked
 from npq_assets.optimization.result import Result
 
 Array = NDArray[np.float64]
@@ -67,6 +70,9 @@ class LotSizingProblem:
         bill: Units of item i that go into one unit of item j (n, n), acyclic; default none.
         lead_time: Whole periods between making an item and using it (n); default 0.
         minimum_lot: Smallest quantity of a lot (n); default 0.
+        carry_over: Whether a machine keeps its set-up from one period into the next (see `linking.py`).
+        initial_setup: Item that each machine stands set up for before the first period; "" or none where that is not
+            known (M). Counts only with carry_over.
     """
 
     items: tuple[str, ...]
@@ -97,6 +103,8 @@ class LotSizingProblem:
     bill: Array = 0.0  # type: ignore[assignment]
     lead_time: NDArray[np.int64] = 0  # type: ignore[assignment]
     minimum_lot: Array = 0.0  # type: ignore[assignment]
+    carry_over: bool = False
+    initial_setup: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n, m, t = self.shape
@@ -107,6 +115,7 @@ class LotSizingProblem:
             object.__setattr__(self, name, _spread(name, given, shape))
         object.__setattr__(self, "lead_time", _spread("lead_time", self.lead_time, (n,)).astype(np.int64))
         object.__setattr__(self, "families", tuple(self.families) or ("",) * n)
+        object.__setattr__(self, "initial_setup", tuple(self.initial_setup) or ("",) * m)
         self._check()
 
     @property
@@ -134,6 +143,16 @@ class LotSizingProblem:
     def family_names(self) -> tuple[str, ...]:
         """The families that cost something to set up (K)."""
         return tuple(sorted({f for f in self.families if f} & {*self.family_setup_time, *self.family_setup_cost}))
+
+    @property
+    def standing_at_start(self) -> NDArray[np.int64]:
+        """Item that each machine stands set up for before the first period, -1 for none (M)."""
+        return np.array([self.items.index(name) if name else -1 for name in self.initial_setup], np.int64)
+
+    @property
+    def least_setup_time(self) -> Array:
+        """Minutes without which no lot starts: none where its set-up can be there from the period before (n, M)."""
+        return np.zeros_like(self.setup_time) if self.carry_over else self.setup_time
 
     def family_arrays(self) -> tuple[Array, Array, NDArray[np.int64]]:
         """Setup minutes (K, M), setup money (K, M) and each item's family number or -1 (n)."""
@@ -176,6 +195,12 @@ class LotSizingProblem:
             raise NpqError(f"production plan: {self.items[i]} is owed already but may not be late; give late_cost")
         if len(self.families) != len(self.items):
             raise NpqError(f"production plan: {len(self.families)} families for {len(self.items)} items")
+        if len(self.initial_setup) != len(self.machines):
+            count = f"{len(self.initial_setup)} initial set-ups for {len(self.machines)} machines"
+            raise NpqError(f"production plan: {count}; give one a machine")
+        unknown = set(self.initial_setup) - {"", *self.items}
+        if unknown:
+            raise NpqError(f"production plan: initial set-up for {min(unknown)}, which is no item of the plan")
         self.levels  # noqa: B018 - a circle in the bills is an error of the data
 
 
@@ -204,7 +229,8 @@ class Production:
 
     Attributes:
         quantity: Units made (n, M, T).
-        setup: Whether the machine is set up for the item (n, M, T).
+        setup: Whether the machine is set up for the item (n, M, T), with `carry_over` also where the set-up was kept; true
+            without a quantity where a set-up is made at the period's end for a lot of the next.
     """
 
     quantity: Array
@@ -221,8 +247,8 @@ class Flow:
         delivered: Units given to demand in the period (n, T).
         used: Minutes used (M, T).
         overtime: Minutes beyond the regular ones (M, T).
-        family_setup: Families set up (K, M, T).
         short: Component units that were not there (n, T); 0 in every feasible plan.
+        linked: Set-ups made, and those kept from one period into the next.
     """
 
     stock: Array
@@ -230,8 +256,18 @@ class Flow:
     delivered: Array
     used: Array
     overtime: Array
-    family_setup: NDArray[np.bool_]
     short: Array
+    linked: Linked
+
+    @property
+    def setup(self) -> NDArray[np.bool_]:
+        """Set-ups made (n, M, T)."""
+        return self.linked.setup
+
+    @property
+    def family_setup(self) -> NDArray[np.bool_]:
+        """Families set up (K, M, T)."""
+        return self.linked.family_setup
 
 
 @dataclass(frozen=True)
@@ -252,7 +288,10 @@ class Cost:
 
 
 def flow(problem: LotSizingProblem, plan: Production) -> Flow:
-    """Stock, backlog, deliveries and minutes that follow from a plan: whatever is there is delivered at once."""
+    """Stock, backlog, deliveries and minutes that follow from a plan: whatever is there is delivered at once.
+
+    With `carry_over` each machine ends its periods with the items for which that is cheapest.
+    """
     n, _, periods = problem.shape
     made = plan.quantity.sum(axis=1)
     consumed = problem.bill @ made
@@ -271,27 +310,24 @@ def flow(problem: LotSizingProblem, plan: Production) -> Flow:
         delivered[:, t] = np.minimum(on_hand, owed)
         on_hand, owed = on_hand - delivered[:, t], owed - delivered[:, t]
         stock[:, t], backlog[:, t] = on_hand, owed
-    setup = plan.setup | (plan.quantity > TOLERANCE)
-    times, _, of = problem.family_arrays()
-    family = np.zeros((len(times), *setup.shape[1:]), bool)
-    for k in range(len(times)):
-        family[k] = setup[of == k].any(axis=0)
+    on = plan.setup | (plan.quantity > TOLERANCE)
     run = np.where(problem.eligible, problem.run_time, 0.0)
-    used = np.einsum("im,imt->mt", run, plan.quantity) + np.einsum("im,imt->mt", problem.setup_time, setup)
-    used = used + np.einsum("km,kmt->mt", times, family)
-    return Flow(stock, backlog, delivered, used, np.maximum(0.0, used - problem.capacity), family, short)
+    used = np.einsum("im,imt->mt", run, plan.quantity)
+    linked = cheapest_links(problem, on, used) if problem.carry_over else unlinked(problem, on)
+    used = used + np.einsum("im,imt->mt", problem.setup_time, linked.setup)
+    used = used + np.einsum("km,kmt->mt", problem.family_arrays()[0], linked.family_setup)
+    return Flow(stock, backlog, delivered, used, np.maximum(0.0, used - problem.capacity), short, linked)
 
 
 def price(problem: LotSizingProblem, plan: Production, flowed: Flow | None = None) -> Cost:
     """What a plan costs (money by kind)."""
     f = flowed or flow(problem, plan)
-    setup = plan.setup | (plan.quantity > TOLERANCE)
     _, family_cost, _ = problem.family_arrays()
     late = np.where(problem.may_be_late, problem.late_cost, 0.0)
     missing = np.maximum(0.0, problem.safety_stock[:, None] - f.stock)
     return Cost(
         float((problem.variable_cost * plan.quantity).sum()),
-        float((problem.setup_cost[:, :, None] * setup).sum() + np.einsum("km,kmt->", family_cost, f.family_setup)),
+        float((problem.setup_cost[:, :, None] * f.setup).sum() + np.einsum("km,kmt->", family_cost, f.family_setup)),
         float((problem.overtime_cost * f.overtime).sum()),
         float((problem.holding_cost[:, None] * f.stock).sum()),
         float((late[:, None] * f.backlog).sum() + (problem.end_late_cost * f.backlog[:, -1] * problem.may_be_late).sum()),
@@ -421,14 +457,14 @@ class LotSizingResult(Result):
 
 
 def plan_frame(problem: LotSizingProblem, plan: Production) -> pl.DataFrame:
-    """The lots: item, machine, period, quantity, run_minutes, setup_minutes."""
-    setup = plan.setup | (plan.quantity > TOLERANCE)
+    """The lots: item, machine, period, quantity, run_minutes, setup_minutes (0 where the set-up was kept)."""
+    setup = flow(problem, plan).setup
     rows = [
         (
             problem.items[i], problem.machines[m], problem.periods[t], float(plan.quantity[i, m, t]),
-            float(plan.quantity[i, m, t] * problem.run_time[i, m]), float(problem.setup_time[i, m]),
+            float(plan.quantity[i, m, t] * problem.run_time[i, m]), float(problem.setup_time[i, m] * setup[i, m, t]),
         )
-        for i, m, t in np.argwhere(setup)
+        for i, m, t in np.argwhere(setup | plan.setup | (plan.quantity > TOLERANCE))
     ]  # fmt: skip
     names = ("item", "machine", "period"), ("quantity", "run_minutes", "setup_minutes")
     schema = {**dict.fromkeys(names[0], pl.String), **dict.fromkeys(names[1], pl.Float64)}

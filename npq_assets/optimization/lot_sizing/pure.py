@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npq_assets.optimization.linear import INF, Array, Index, Model
+from npq_assets.optimization.lot_sizing.link_cuts import Serving
+from npq_assets.optimization.lot_sizing.linking import Links, add_links, no_links
 from npq_assets.optimization.lot_sizing.problem import LotSizingProblem, Production
-from npq_assets.optimization.lot_sizing.tight import elastic_price
+from npq_assets.optimization.lot_sizing.tight import elastic_price, family_rows, fix_setups, production_of
 
 
 def is_pure(problem: LotSizingProblem) -> bool:
@@ -90,12 +92,12 @@ class PureForm:
 
     Attributes:
         model: The program.
-        y: Setups (n, M, T).
-        z: Family setups (K, M, T).
+        y: Setups made (n, M, T).
+        z: Family setups made (K, M, T).
+        links: Set-ups kept from the period before.
         overtime: Overtime minutes (M, T).
         extra: Elastic minutes (M, T), -1 unless elastic.
-        lots: Item, machine, period of every w.
-        w: Its variables.
+        serving: What every lot makes for which demand, with the variables w.
         capacity_rows: (M, T).
         constant: Money beside the program's objective.
     """
@@ -103,40 +105,23 @@ class PureForm:
     model: Model
     y: Index
     z: Index
+    links: Links
     overtime: Index
     extra: Index
-    lots: tuple[Index, Index, Index]
-    w: Index
+    serving: Serving
     capacity_rows: Index
     constant: float
 
     def production(self, point: Array, problem: LotSizingProblem) -> Production:
         """The plan of a point; items left out make nothing."""
         quantity = np.zeros(problem.shape)
-        np.add.at(quantity, self.lots, np.maximum(point[self.w], 0.0))
-        y = np.where(self.y >= 0, point[self.y] > 0.5, False)
-        quantity = np.where(y, quantity, 0.0)
-        quantity[quantity < 1e-9] = 0.0
-        return Production(quantity, y & (quantity > 0))
+        lots = self.serving
+        np.add.at(quantity, (lots.item, lots.machine, lots.made), np.maximum(point[lots.column], 0.0))
+        return production_of(quantity, self.y, self.links, point)
 
-    def fix_setups(self, setup: NDArray[np.bool_]) -> None:
-        """Fixes every setup (n, M, T)."""
-        known = self.y >= 0
-        self.model.freeze()
-        values = setup[known].astype(float)
-        self.model.low[self.y[known]] = values
-        self.model.high[self.y[known]] = values
-
-    def start(self, problem: LotSizingProblem, setup: NDArray[np.bool_]) -> Array:
-        """A point to start from: the setups given, the rest open (nan)."""
-        point = np.full(self.model.columns, np.nan)
-        known = self.y >= 0
-        point[self.y[known]] = setup[known].astype(float)
-        if len(self.z):
-            _, _, of = problem.family_arrays()
-            family = np.stack([setup[of == k].any(axis=0) for k in range(len(self.z))])
-            point[self.z.ravel()] = family.ravel().astype(float)
-        return point
+    def fix_setups(self, setup: NDArray[np.bool_], kept: Index | None = None) -> None:
+        """Fixes every setup made (n, M, T) and the items kept (M, T); None: none is."""
+        fix_setups(self.model, self.y, self.links, setup, kept)
 
 
 def build_pure(
@@ -149,6 +134,7 @@ def build_pure(
     family_on: NDArray[np.bool_] | None = None,
     earlier_lots: int | None = None,
     elastic: bool = False,
+    linked: bool = True,
 ) -> PureForm:
     """The program.
 
@@ -161,6 +147,7 @@ def build_pure(
         family_on: Family setups that the items left out pay already (K, M, T).
         earlier_lots: How many allowed lots at or before a period may serve it; None for all.
         elastic: Let machines have extra minutes at a price above all others.
+        linked: With the problem's `carry_over`; False sets up every lot, which may cost too much but is always possible.
     """
     n, machines, periods = problem.shape
     model = Model()
@@ -169,13 +156,15 @@ def build_pure(
     room = problem.capacity + np.minimum(problem.overtime_limit, 1e9)
     possible = problem.eligible[:, :, None] & chosen[:, None, None] & np.ones(problem.shape, bool)
     if not elastic:
-        possible = possible & (room[None] > problem.setup_time[:, :, None])
+        least = problem.least_setup_time if linked else problem.setup_time
+        possible = possible & (room[None] > least[:, :, None])
     if allowed is not None:
         possible = possible & allowed
     y = np.full((n, machines, periods), -1)
     setup_cost = np.broadcast_to(problem.setup_cost[:, :, None], possible.shape)
     family_time, family_cost, of = problem.family_arrays()
-    free = ((problem.setup_cost == 0) & (problem.setup_time == 0) & (of < 0)[:, None])[:, :, None]
+    linked = linked and problem.carry_over
+    free = ((problem.setup_cost == 0) & (problem.setup_time == 0) & (of < 0)[:, None] & (not linked))[:, :, None]
     low = np.broadcast_to(free, possible.shape) | (False if forced is None else forced)
     y[possible] = model.add_columns(
         int(possible.sum()), setup_cost[possible], low[possible].astype(float), 1.0, integer=True
@@ -185,6 +174,7 @@ def build_pure(
         price = np.broadcast_to(family_cost[:, :, None], z.shape)
         price = price if family_on is None else np.where(family_on, 0.0, price)
         z = model.add_columns(z.shape, price, 0.0, 1.0, integer=True)
+    links = add_links(model, problem, y, z) if linked else no_links(problem)
     limit, regular = np.minimum(problem.overtime_limit, 1e9), problem.capacity.copy()
     taken = np.zeros_like(regular) if used is None else used
     # Overtime that the items left out need already is sunk.
@@ -203,11 +193,8 @@ def build_pure(
         minutes = np.broadcast_to(family_time[:, :, None], z.shape)
         minutes = minutes if family_on is None else np.where(family_on, 0.0, minutes)
         model.add_entries(np.broadcast_to(rows, z.shape), z, minutes)
-        member = of[i] >= 0
-        links = model.add_rows(int(member.sum()), high=0.0)
-        model.add_entries(links, y[i[member], m[member], t[member]], 1.0)
-        model.add_entries(links, z[of[i[member]], m[member], t[member]], -1.0)
-    variable, numbers, lots = problem.variable_cost, [], []
+        family_rows(model, y, z, links, of)
+    variable, serving = problem.variable_cost, []
     for item in (int(k) for k in np.flatnonzero(chosen)):
         served = np.flatnonzero(net[item] > 1e-9)
         own = np.argwhere(possible[item])
@@ -233,21 +220,18 @@ def build_pure(
             late = model.add_columns(int(np.isfinite(owed).sum()), owed[np.isfinite(owed)])
             model.add_entries(rows_of[np.isfinite(owed)], late, 1.0)
         model.add_entries(rows[m, t], w, problem.run_time[item, m])
-        most = units[b]
+        most, kept = units[b], links.item[item, m, t]
+        most_kept = most
         if not elastic:
             with np.errstate(divide="ignore"):
-                fits = np.where(
-                    problem.run_time[item, m] > 0,
-                    (room[m, t] - problem.setup_time[item, m]) / problem.run_time[item, m],
-                    INF,
-                )
-            most = np.minimum(most, fits)
-        links = model.add_rows(len(a), high=0.0)
-        model.add_entries(links, w, 1.0)
-        model.add_entries(links, y[item, m, t], -most)
-        numbers.append(w)
-        lots.append(np.stack([np.full(len(a), item), m, t]))
+                run = np.where(problem.run_time[item, m] > 0, problem.run_time[item, m], np.nan)
+                fits = np.nan_to_num((room[m, t] - problem.setup_time[item, m]) / run, nan=INF, posinf=INF)
+                fits_kept = np.nan_to_num(room[m, t] / run, nan=INF, posinf=INF)
+            most, most_kept = np.minimum(most, np.maximum(fits, 0.0)), np.minimum(most, fits_kept)
+        bounds = model.add_rows(len(a), high=0.0)
+        model.add_entries(bounds, w, 1.0)
+        model.add_entries(bounds, y[item, m, t], -most)
+        model.add_entries(bounds[kept >= 0], kept[kept >= 0], -most_kept[kept >= 0])
+        serving.append(Serving(np.full(len(a), item), m, t, served[b], w, units[b]))
     model.freeze()
-    where = np.concatenate(lots, axis=1) if lots else np.zeros((3, 0), np.int64)
-    w_all = np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
-    return PureForm(model, y, z, overtime, extra, (where[0], where[1], where[2]), w_all, rows, sunk_cost(problem))
+    return PureForm(model, y, z, links, overtime, extra, Serving.joined(serving), rows, sunk_cost(problem))

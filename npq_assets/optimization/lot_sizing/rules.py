@@ -14,7 +14,8 @@ def economic_lots(problem: LotSizingProblem) -> Production:
     the overtime price), at least the minimum lot, in whole periods of demand. Lots are loaded in order of due period, onto
     the eligible machine where the lot is cheapest among those with room, in the latest period with room at or before the
     due one; what finds no room there is made in overtime, or later (backlog) if the item may be late. Components follow the
-    lots of what they go into.
+    lots of what they go into. With `carry_over` the planner goes on with what a machine stands set up for, and interrupts no
+    item that is kept so through a period.
 
     Returns:
         A plan that keeps all capacities; items that may not be late can be late in it when room is short.
@@ -29,6 +30,7 @@ def economic_lots(problem: LotSizingProblem) -> Production:
     minute = (
         float(problem.overtime_cost[problem.overtime_cost > 0].mean()) if (problem.overtime_cost > 0).any() else 0.0
     )
+    kept, through = np.full((machines, periods), -1), np.full((machines, periods), -1)
     drawn = np.zeros((n, periods))  # units that lots of other items draw in
 
     run = np.where(problem.eligible, problem.run_time, 0.0)
@@ -36,9 +38,25 @@ def economic_lots(problem: LotSizingProblem) -> Production:
     unit = np.where(problem.eligible, unit, np.inf)
     choices_of = [[int(m) for m in np.argsort(unit[i], kind="stable") if problem.eligible[i, m]] for i in range(n)]
 
+    def last_lots(m: int, t: int) -> int:
+        """The period before t in which the machine made something; -1 for none."""
+        before = np.flatnonzero(setup[:, m, :t].any(axis=0))
+        return int(before[-1]) if before.size else -1
+
+    def stands(i: int, m: int, t: int) -> bool:
+        """Whether t can begin with item i without a set-up."""
+        if not problem.carry_over or kept[m, t] >= 0 or setup[i, m, t]:
+            return False
+        p = last_lots(m, t)
+        if (kept[m, t + 1 :] >= 0).any() and not setup[:, m, t].any():
+            return False
+        if p < 0:
+            return bool(problem.standing_at_start[m] == i)
+        return bool(setup[i, m, p] and (kept[m, p] != i or setup[:, m, p].sum() == 1))
+
     def minutes(i: int, m: int, t: int, units: float) -> float:
         need = units * problem.run_time[i, m]
-        if not setup[i, m, t]:
+        if not setup[i, m, t] and not stands(i, m, t):
             need += problem.setup_time[i, m]
             if of[i] >= 0 and not family[of[i], m, t]:
                 need += family_time[of[i], m]
@@ -46,6 +64,8 @@ def economic_lots(problem: LotSizingProblem) -> Production:
 
     def fits(i: int, m: int, t: int, available: float) -> float:
         """Units of i that fit into the minutes available."""
+        if through[m, t] not in (-1, i):
+            return 0.0
         fixed = minutes(i, m, t, 0.0)
         if available <= fixed:
             return 0.0
@@ -58,9 +78,15 @@ def economic_lots(problem: LotSizingProblem) -> Production:
         room[m, t] -= regular
         extra[m, t] -= need - regular
         quantity[i, m, t] += units
-        setup[i, m, t] = True
-        if of[i] >= 0:
+        if stands(i, m, t):
+            p = last_lots(m, t)
+            kept[m, t] = i
+            through[m, p + 1 : t] = i
+            if p >= 0 and kept[m, p] == i:
+                through[m, p] = i
+        elif of[i] >= 0 and not setup[i, m, t]:
             family[of[i], m, t] = True
+        setup[i, m, t] = True
 
     def place(i: int, due: int, units: float) -> None:
         lead = int(problem.lead_time[i])

@@ -23,6 +23,7 @@ from npq_assets.errors import RunError
 from npq_assets.optimization import watchdog
 from npq_assets.optimization.linear import INF, Array, solve_integer, solve_linear
 from npq_assets.optimization.lot_sizing import decomposition, improve, pure, tight
+from npq_assets.optimization.lot_sizing.link_cuts import solve_tightened
 from npq_assets.optimization.lot_sizing.problem import (
     WORTH,
     LotSizingProblem,
@@ -41,6 +42,8 @@ from npq_assets.optimization.result import RELAXATION
 POLISH_PASSES = 11
 SPLIT_PASSES = 4
 POLISH_SETUPS = 120
+LINKED_SETUPS = 40  # with as many links
+LINKED_SMALL = 120  # setups up to which the split form with links is searched as long as the other
 MANY_SETUPS = 1_200  # setups from which branch and bound on the whole plan stops paying
 
 
@@ -180,7 +183,7 @@ class _Search:
         window = self._window(is_pure)
         elastic = pure.build_pure(p, elastic=True) if is_pure else tight.build(p, elastic=True, window=window)
         constant = elastic.constant if isinstance(elastic, pure.PureForm) else 0.0
-        relaxed = solve_linear(elastic.model, seconds=self.left())
+        relaxed, windows = solve_tightened(p, elastic, seconds=self.left())
         if relaxed.x is not None:
             self.raise_bound(relaxed.bound + constant)
             if self.best.broken:
@@ -190,9 +193,10 @@ class _Search:
         form: pure.PureForm | tight.Form = elastic
         if not self.best.broken:
             form = pure.build_pure(p) if is_pure else tight.build(p, window=window)
+            windows.add_to(p, form)
         solution = solve_integer(
             form.model, seconds=self.left() - 0.5, gap=params.gap, nodes=params.nodes,
-            start=improve.start_of(p, form, self.best.production.setup), options=improve.SHORT,
+            start=improve.start_of(p, form, self.best.production), options=improve.SHORT,
             on_plan=lambda x, value, bound: self.offer(form.production(x, p)),
             on_bound=lambda bound: self.raise_bound(bound + constant),
         )  # fmt: skip
@@ -202,10 +206,11 @@ class _Search:
             self.offer(form.production(solution.x, p))
         if self.close():
             return
+        small = p.carry_over and int(p.eligible.sum()) * len(p.periods) <= LINKED_SMALL
         improve.fix_and_optimize(
-            p, form, self.best, self.left, passes=POLISH_PASSES if is_pure else SPLIT_PASSES, nodes=params.nodes, found=self.found,
-            until_feasible=self.best.broken, target=self.target, gap=0.25 * params.gap, binaries=POLISH_SETUPS,
-            options=improve.SHORT,
+            p, form, self.best, self.left, passes=POLISH_PASSES if is_pure or small else SPLIT_PASSES, nodes=params.nodes,
+            found=self.found, until_feasible=self.best.broken, target=self.target, gap=0.25 * params.gap,
+            binaries=LINKED_SETUPS if p.carry_over else POLISH_SETUPS, options=improve.SHORT,
         )  # fmt: skip
 
     def _window(self, is_pure: bool) -> int | None:
@@ -222,7 +227,7 @@ class _Search:
         window = self._window(is_pure)
         elastic = pure.build_pure(p, elastic=True) if is_pure else tight.build(p, elastic=True, window=window)
         constant = elastic.constant if isinstance(elastic, pure.PureForm) else 0.0
-        relaxed = solve_linear(elastic.model, seconds=0.5 * total)
+        relaxed, windows = solve_tightened(p, elastic, seconds=0.5 * total)
         if relaxed.status == "optimal":
             self.raise_bound(relaxed.bound + constant)
             assert relaxed.x is not None
@@ -238,6 +243,7 @@ class _Search:
         form: pure.PureForm | tight.Form = elastic
         if not self.best.broken:
             form = pure.build_pure(p) if is_pure else tight.build(p, window=window)
+            windows.add_to(p, form)
             self._polish(form, 0.1 * total, until_feasible=False)
         if self.close() or self.left() < 1.0:
             return
@@ -246,7 +252,7 @@ class _Search:
             seconds=self.left() - 0.5,
             gap=params.gap,
             nodes=params.nodes,
-            start=improve.start_of(p, form, self.best.production.setup),
+            start=improve.start_of(p, form, self.best.production),
             on_plan=lambda x, value, bound: self.offer(form.production(x, p)),
             on_bound=lambda bound: self.raise_bound(bound + constant),
         )
@@ -274,7 +280,7 @@ class _Search:
         limit = self.left() if self.params.nodes is not None else min(0.15 * self.left(), 6.0)
         solution = solve_integer(
             form.model, seconds=limit, gap=1e-3, nodes=self.params.nodes or 200,
-            start=improve.start_of(p, form, self.best.production.setup),
+            start=improve.start_of(p, form, self.best.production),
         )  # fmt: skip
         form.model.low[:], form.model.high[:] = low, high
         if solution.x is not None:
@@ -290,10 +296,7 @@ class _Search:
                 if is_pure
                 else tight.build(p, elastic=True, split=False)
             )
-            form.fix_setups(setup)
-            if len(form.z):
-                family = flow(p, self.best.production).family_setup
-                form.model.low[form.z.ravel()] = family.ravel()
+            improve.fix(p, form, self.best.production)
             solution = solve_linear(form.model, seconds=max(0.5, self.left()))
             if solution.x is not None:
                 self.offer(form.production(solution.x, p))

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npq_assets.optimization.linear import INF, Array, Index, Model
+from npq_assets.optimization.lot_sizing.link_cuts import Serving
+from npq_assets.optimization.lot_sizing.linking import Links, add_links, no_links
 from npq_assets.optimization.lot_sizing.problem import LotSizingProblem, Production
 
 
@@ -24,14 +26,17 @@ class Form:
     Attributes:
         model: The program.
         x: Units made (n, M, T).
-        y: Setups (n, M, T).
-        z: Family setups (K, M, T).
+        y: Setups made (n, M, T).
+        z: Family setups made (K, M, T).
+        links: Set-ups kept from the period before.
         overtime: Overtime minutes (M, T).
         stock: Stock (n, T).
         backlog: Backlog (n, T).
         missing: Missing safety stock (n, T).
         extra: Elastic minutes (M, T), -1 unless the form is elastic.
         unmet: Elastic units that never come (n, T), -1 unless elastic.
+        serving: What lots make for which net demand of the item, inside others or not.
+        there: Whether there is a lot, where that is a decision beside the set-ups (n, M, T).
         capacity_rows: Row of each machine and period (M, T).
         demand_rows: Balance row of each item and period (n, T).
     """
@@ -40,30 +45,53 @@ class Form:
     x: Index
     y: Index
     z: Index
+    links: Links
     overtime: Index
     stock: Index
     backlog: Index
     missing: Index
     extra: Index
     unmet: Index
+    there: Index
+    serving: Serving
     capacity_rows: Index
     demand_rows: Index
 
     def production(self, point: Array, problem: LotSizingProblem) -> Production:
         """The plan of a point."""
         x = np.where(self.x >= 0, point[self.x], 0.0)
-        y = np.where(self.y >= 0, point[self.y] > 0.5, False)
-        x = np.where(y, np.maximum(x, 0.0), 0.0)
-        x[x < 1e-9] = 0.0
-        return Production(x, y & (x > 0))  # setups of nothing do nothing
+        return production_of(np.maximum(x, 0.0), self.y, self.links, point)
 
-    def fix_setups(self, setup: NDArray[np.bool_]) -> None:
-        """Fixes every setup (n, M, T)."""
-        known = self.y >= 0
-        self.model.freeze()
-        values = setup[known].astype(float)
-        self.model.low[self.y[known]] = values
-        self.model.high[self.y[known]] = values
+    def fix_setups(self, setup: NDArray[np.bool_], kept: Index | None = None) -> None:
+        """Fixes every setup made (n, M, T) and the items kept (M, T); None: none is."""
+        fix_setups(self.model, self.y, self.links, setup, kept)
+
+
+def production_of(quantity: Array, y: Index, links: Links, point: Array) -> Production:
+    """The plan of a point with these quantities (n, M, T).
+
+    Setups of nothing do nothing, unless the next period begins with them.
+    """
+    made = np.where(y >= 0, point[y] > 0.5, False)
+    on = made
+    if (links.item >= 0).any():
+        on = made | np.where(links.item >= 0, point[links.item] > 0.5, False)
+    quantity = np.where(on, quantity, 0.0)
+    quantity[quantity < 1e-9] = 0.0
+    ahead = made & links.after(point) if on is not made else False
+    return Production(quantity, (on & (quantity > 0)) | ahead)
+
+
+def fix_setups(model: Model, y: Index, links: Links, setup: NDArray[np.bool_], kept: Index | None) -> None:
+    """Fixes every setup made (n, M, T) and the items kept (M, T; None: none is)."""
+    known = y >= 0
+    model.freeze()
+    values = setup[known].astype(float)
+    model.low[y[known]] = values
+    model.high[y[known]] = values
+    where = links.item[links.item >= 0]
+    carried = np.zeros(len(where)) if kept is None else links.values(kept)
+    model.low[where], model.high[where] = carried, carried
 
 
 def echelon_demand(problem: LotSizingProblem) -> tuple[Array, Array]:
@@ -82,10 +110,10 @@ def largest_lot(problem: LotSizingProblem, echelon: Array) -> Array:
     """No lot of a best plan is larger (n, M, T)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         room = problem.capacity + np.minimum(problem.overtime_limit, 1e7)
-        minutes = np.maximum(room[None] - problem.setup_time[:, :, None], 0.0)
+        minutes = np.maximum(room[None] - problem.least_setup_time[:, :, None], 0.0)
         possible = np.where(problem.run_time[:, :, None] > 0, minutes / problem.run_time[:, :, None], INF)
         possible = np.where(
-            (room[None] - problem.setup_time[:, :, None] < 0) | ~problem.eligible[:, :, None], 0.0, possible
+            (room[None] - problem.least_setup_time[:, :, None] < 0) | ~problem.eligible[:, :, None], 0.0, possible
         )
     useful = echelon.sum(axis=1) + problem.safety_stock + problem.minimum_lot
     # Components may be drawn by lots that exceed demand for their own minimum lot or safety stock.
@@ -128,7 +156,7 @@ def build(
     count = int(possible.sum())
     x[possible] = model.add_columns(count, problem.variable_cost[possible])
     alone = np.array([f == "" for f in problem.families])
-    free = ((problem.setup_cost == 0) & (problem.setup_time == 0))[:, :, None]
+    free = ((problem.setup_cost == 0) & (problem.setup_time == 0) & (not problem.carry_over))[:, :, None]
     free = free & (alone & (problem.minimum_lot == 0))[:, None, None]
     setup_cost = np.broadcast_to(problem.setup_cost[:, :, None], possible.shape)
     low = np.broadcast_to(free, possible.shape)
@@ -137,6 +165,7 @@ def build(
     z = np.full((len(family_time), machines, periods), -1)
     if len(family_time):
         z = model.add_columns(z.shape, np.broadcast_to(family_cost[:, :, None], z.shape), 0.0, 1.0, integer=True)
+    links = add_links(model, problem, y, z) if problem.carry_over else no_links(problem)
     # Whoever works overtime pays it; capacity is what counts where no overtime is possible.
     overtime = model.add_columns(
         (machines, periods), problem.overtime_cost, 0.0, np.minimum(problem.overtime_limit, 1e9)
@@ -162,11 +191,15 @@ def build(
         unmet[chosen] = model.add_columns((int(chosen.sum()), periods), np.tile(dear[1][chosen][:, None], (1, periods)))
     capacity_rows = _capacity(model, problem, x, y, z, overtime, extra, possible, family_time)
     demand_rows = _balance(model, problem, x, stock, backlog, unmet, chosen)
-    _lots(model, problem, x, y, z, of, lot, possible)
+    there = _lots(model, problem, x, y, z, links, of, lot, possible)
+    serving: list[Serving] = []
     if split:
-        _split(model, problem, x, y, backlog, unmet, echelon, inside, lot, possible, chosen, window)
+        serving = _split(model, problem, x, y, links, backlog, unmet, echelon, inside, lot, possible, chosen, window)
     model.freeze()
-    return Form(model, x, y, z, overtime, stock, backlog, missing, extra, unmet, capacity_rows, demand_rows)
+    return Form(
+        model, x, y, z, links, overtime, stock, backlog, missing, extra, unmet, there, Serving.joined(serving), capacity_rows,
+        demand_rows,
+    )  # fmt: skip
 
 
 def elastic_price(problem: LotSizingProblem) -> tuple[float, Array]:
@@ -254,34 +287,60 @@ def _lots(
     x: Index,
     y: Index,
     z: Index,
+    links: Links,
     of: Index,
     lot: Array,
     possible: NDArray[np.bool_],
-) -> None:
-    rows = model.add_rows(int(possible.sum()), high=0.0)
+) -> Index:
+    there = np.full(x.shape, -1)
+    i, m, t = np.nonzero(possible)
+    rows = model.add_rows(len(i), high=0.0)
     model.add_entries(rows, x[possible], 1.0)
     model.add_entries(rows, y[possible], -lot[possible])
-    i, m, t = np.nonzero(possible)
+    kept = links.item[possible] >= 0
+    model.add_entries(rows[kept], links.item[possible][kept], -lot[possible][kept])
     least = problem.minimum_lot[i] > 0
     if least.any():
-        rows = model.add_rows(int(least.sum()), low=0.0)
-        model.add_entries(rows, x[i[least], m[least], t[least]], 1.0)
-        model.add_entries(rows, y[i[least], m[least], t[least]], -problem.minimum_lot[i[least]])
+        i, m, t = i[least], m[least], t[least]
+        lots = y[i, m, t]
+        if problem.carry_over:
+            # A machine may stand set up for an item and make none of it: whether there is a lot is a decision of its own.
+            lots = there[i, m, t] = model.add_columns(len(i), 0.0, 0.0, 1.0, integer=True)
+            rows = model.add_rows(len(i), high=0.0)
+            model.add_entries(rows, x[i, m, t], 1.0)
+            model.add_entries(rows, lots, -lot[i, m, t])
+        rows = model.add_rows(len(i), low=0.0)
+        model.add_entries(rows, x[i, m, t], 1.0)
+        model.add_entries(rows, lots, -problem.minimum_lot[i])
     if len(z):
-        member = of[i] >= 0
-        rows = model.add_rows(int(member.sum()), high=0.0)
-        model.add_entries(rows, y[i[member], m[member], t[member]], 1.0)
-        model.add_entries(rows, z[of[i[member]], m[member], t[member]], -1.0)
+        family_rows(model, y, z, links, of)
+    return there
+
+
+def family_rows(model: Model, y: Index, z: Index, links: Links, of: Index) -> None:
+    """An item is set up where its family is: y_imt <= z_kmt + b_kmt; with links no family is set up without an item."""
+    i, m, t = np.nonzero((y >= 0) & (of >= 0)[:, None, None])
+    k = of[i]
+    rows = model.add_rows(len(i), high=0.0)
+    model.add_entries(rows, y[i, m, t], 1.0)
+    model.add_entries(rows, z[k, m, t], -1.0)
+    kept = links.family[k, m, t] >= 0
+    model.add_entries(rows[kept], links.family[k, m, t][kept], -1.0)
+    if (links.family >= 0).any():
+        rows = model.add_rows(z.size, high=0.0).reshape(z.shape)
+        model.add_entries(rows, z, 1.0)
+        model.add_entries(rows[k, m, t], y[i, m, t], -1.0)
 
 
 def _split(
-    model: Model, problem: LotSizingProblem, x: Index, y: Index, backlog: Index, unmet: Index, echelon: Array,
+    model: Model, problem: LotSizingProblem, x: Index, y: Index, links: Links, backlog: Index, unmet: Index, echelon: Array,
     inside: Array, lot: Array, possible: NDArray[np.bool_], chosen: NDArray[np.bool_], window: int | None,
-) -> None:  # fmt: skip
+) -> list[Serving]:  # fmt: skip
     """w_imtu: what lot (i, m, t) serves of the net echelon demand of u."""
     periods = len(problem.periods)
     ahead = periods if window is None else window
     owed_late = inside[:, problem.may_be_late]
+    serving = []
     for i in np.flatnonzero(chosen):
         net = echelon[i].copy()
         on_hand = float(inside[i] @ problem.initial_stock)
@@ -308,7 +367,10 @@ def _split(
         setups = np.array([y[i, m, s] for m, s in m_t])
         rows = model.add_rows(len(a), high=0.0)
         model.add_entries(rows, w, 1.0)
-        model.add_entries(rows, setups[a], -np.minimum(net[served[b]], np.array([lot[i, m, s] for m, s in m_t])[a]))
+        most = np.minimum(net[served[b]], np.array([lot[i, m, s] for m, s in m_t])[a])
+        model.add_entries(rows, setups[a], -most)
+        kept = links.item[i, m_t[:, 0], m_t[:, 1]][a]
+        model.add_entries(rows[kept >= 0], kept[kept >= 0], -most[kept >= 0])
         # sum of w <= x: what a lot serves is at most the lot.
         rows = model.add_rows(len(m_t), high=0.0)
         model.add_entries(rows[a], w, 1.0)
@@ -334,3 +396,5 @@ def _split(
             for j in np.flatnonzero(inside[i] > 0):
                 r, s = np.nonzero(np.arange(periods)[None, :] <= served[:, None])
                 model.add_entries(rows[r], unmet[j, s], inside[i, j])
+        serving.append(Serving(np.full(len(a), i), m_t[a, 0], m_t[a, 1], served[b], w, net[served[b]]))
+    return serving
