@@ -52,7 +52,7 @@ def tiny(seed: int, stops: int = 4) -> RoutingProblem:
         ],
         list(map(tuple, rng.integers(0, 80, (stops + 2, 2)).tolist())),
     )  # fmt: skip
-    problem.minutes *= rng.uniform(0.8, 1.3, problem.minutes.shape)
+    object.__setattr__(problem, "minutes", problem.minutes * rng.uniform(0.8, 1.3, problem.minutes.shape))
     return problem
 
 
