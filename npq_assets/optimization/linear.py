@@ -209,5 +209,15 @@ def solve_integer(
     if info.primal_solution_status != int(highspy.SolutionStatus.kSolutionStatusFeasible):
         return Solution("none", None, INF, bound, nodes=count)
     x = np.array(highs.getSolution().col_value)
+    value, told = float(model.cost @ x), float(info.objective_function_value)
+    if abs(value - told) > 1e-6 * max(1.0, abs(value)):
+        # HiGHS 1.16 can return the start as "optimal", under an objective that is not the start's, where presolve leaves
+        # nothing to search. Neither that objective nor the bound is to be believed.
+        if (options or {}).get("presolve") == "off":
+            return Solution("feasible", x, value, -INF, nodes=count)
+        return solve_integer(
+            model, seconds=seconds, gap=gap, nodes=nodes, start=start, on_plan=on_plan, on_bound=on_bound,
+            options={**(options or {}), "presolve": "off"},
+        )  # fmt: skip
     label = "optimal" if status == highspy.HighsModelStatus.kOptimal else "feasible"
-    return Solution(label, x, float(info.objective_function_value), bound, nodes=count)
+    return Solution(label, x, value, bound, nodes=count)

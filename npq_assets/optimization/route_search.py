@@ -6,6 +6,7 @@ Several processes first search the whole problem from different seeds. On large 
 many regions as there are processes, by the angle at which routes lie from their common centre (barycentre clustering:
 Santini, Schneider, Vidal and Vigo, Decomposition strategies for vehicle routing heuristics, INFORMS J. on Computing 35,
 2023); each process improves its region, the regions are joined, and the next cut is turned, so that no border stays.
+After every round the best plan is put together anew from the routes that all processes met (see `route_pool`).
 """
 
 from __future__ import annotations
@@ -13,20 +14,57 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
-Plan = list[tuple[int, list[int]]]
-"""Routes as (index of the vehicle type, indices of the clients in order)."""
+from npq_assets.optimization.route_pool import Kept, Plan, RoutePool, recombined
+
+Penalties = tuple[list[float], float, float]
+"""What the search charges for a unit of load, a second and a metre too many."""
 
 _DECOMPOSE_FROM = 250
 _FIRST_SHARE = 0.1
+_FIRST_SHARE_WHOLE = 0.4  # where the problem is not cut into regions
 _ROUND_SECONDS = 6.0
 _LEAST_SECONDS = 5.0  # a shorter search would spend its time on starting rounds
 _REGION_CLIENTS = 250
+_RECOMBINE_SECONDS = 2.0
+_MAX_PENALTY = 1e7
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the search moves.
+
+    Attributes:
+        history: Plans that late acceptance looks back on: few are greedy, which pays where iterations are few.
+        shakes: Most places that a perturbation changes at once: few make iterations cheap.
+        penalty: First price of breaking a rule, in prices of an average way (see `first_penalties`).
+    """
+
+    history: int = 300
+    shakes: int = 25
+    penalty: float = 1.0
+
+
+def style_for(data: Any, large: bool = False) -> Style:
+    """Patient where there are windows, greedy where there are none or where time allows few iterations.
+
+    Windows make an iteration several times as dear, so a large problem with windows also changes less at once; not so with
+    several depots, where few changes at once seldom move a route to another depot. Where clients may be left out the
+    search stays patient (a greedy one made re-planned days dearer).
+    """
+    if any(c.prize for c in data.clients()):
+        return Style()
+    windows = any(c.tw_early > 0 for c in data.clients())
+    if not windows:
+        return Style(history=100, penalty=10.0)
+    if data.num_depots > 1:
+        return Style(penalty=1000.0)
+    return Style(history=100, shakes=10, penalty=10.0) if large else Style()
 
 
 @dataclass(frozen=True)
@@ -52,12 +90,16 @@ class Found:
         plan: The routes.
         cost: In the problem's integer money; None if the plan breaks a rule.
         iterations: Work done.
+        routes: Routes met, if they were to be kept.
+        penalties: What breaking rules cost in the end, to go on with.
     """
 
     plan: Plan
     cost: int | None
     iterations: int = 0
     seconds: float = field(default=0.0, compare=False)
+    routes: list[Kept] = field(default_factory=list, compare=False, repr=False)
+    penalties: Penalties | None = field(default=None, compare=False)
 
 
 def iterations_for(stops: int) -> int:
@@ -71,6 +113,10 @@ def search(
     seed: int = 0,
     start: Plan | None = None,
     progress: Callable[[float, int], None] | None = None,
+    *,
+    penalties: Penalties | None = None,
+    style: Style | None = None,
+    keep: bool = False,
 ) -> Found:
     """Searches one problem in this process.
 
@@ -80,8 +126,20 @@ def search(
         seed: Of the random moves.
         start: A plan to start from.
         progress: Called with seconds and cost at each better plan.
+        penalties: What to charge for broken rules at first; None: see `first_penalties`.
+        style: How to move; None: see `style_for`.
+        keep: Whether to keep the routes that were met.
     """
-    from pyvrp import IteratedLocalSearchCallbacks, IteratedLocalSearchParams, PenaltyParams, SolveParams, solve
+    from pyvrp import (
+        IteratedLocalSearch,
+        IteratedLocalSearchCallbacks,
+        IteratedLocalSearchParams,
+        PenaltyManager,
+        PenaltyParams,
+        RandomNumberGenerator,
+        Solution,
+    )
+    from pyvrp.search import OPERATORS, LocalSearch, PerturbationManager, PerturbationParams, compute_neighbours
     from pyvrp.stop import MaxIterations, MaxRuntime, MultipleCriteria, NoImprovement
 
     began = time.monotonic()
@@ -90,23 +148,71 @@ def search(
         stops.append(MaxIterations(effort.iterations))
     if effort.stall is not None:
         stops.append(NoImprovement(effort.stall))
+    pool, style = RoutePool(), style or style_for(data)
 
     class Watch(IteratedLocalSearchCallbacks):
         def on_best(self, best: Any) -> None:
+            if keep:
+                pool.note(best)
             if progress is not None:
                 progress(time.monotonic() - began, cost_of(data, best))
 
-    result = solve(
-        data,
-        MultipleCriteria(stops),
-        seed=seed,
-        collect_stats=False,
-        params=SolveParams(ils=IteratedLocalSearchParams(callbacks=Watch()), penalty=PenaltyParams(max_penalty=1e7)),
-        initial_solution=None if start is None else as_solution(data, start),
+        def on_iteration(self, current: Any, candidate: Any, best: Any, cost_evaluator: Any) -> None:
+            if keep and candidate is current:  # accepted
+                pool.note(candidate)
+
+    # The parts of `pyvrp.solve`, whose penalties start so high (the middle of the allowed range) that a search of a minute
+    # never gets to weigh a broken rule against money.
+    rng = RandomNumberGenerator(seed=seed)
+    moves = LocalSearch(data, rng, compute_neighbours(data), PerturbationManager(PerturbationParams(1, style.shakes)))
+    for operator in OPERATORS:
+        if operator.supports(data):
+            moves.add_operator(operator(data))
+    manager = PenaltyManager(penalties or first_penalties(data, style.penalty), PenaltyParams(max_penalty=_MAX_PENALTY))
+    first = (
+        moves(Solution.make_random(data, rng), manager.max_cost_evaluator(), exhaustive=True)
+        if start is None
+        else as_solution(data, start)
     )
+    params = IteratedLocalSearchParams(history_length=style.history, callbacks=Watch())
+    result = IteratedLocalSearch(data, manager, moves, first, params).run(MultipleCriteria(stops), collect_stats=False)
     best = result.best
     cost = cost_of(data, best) if best.is_feasible() else None
-    return Found(as_plan(best), cost, int(result.num_iterations), time.monotonic() - began)
+    return Found(
+        as_plan(best), cost, int(result.num_iterations), time.monotonic() - began, pool.routes(), manager.penalties()
+    )
+
+
+def first_penalties(data: Any, ways: float) -> Penalties:
+    """What breaking a rule costs at first: so many average ways per average load, second and metre.
+
+    Where clients may be left out a broken rule must never pay for a prize, so there they start in the middle of what is
+    allowed. The search raises and lowers penalties by how many of its plans keep the rules.
+    """
+    if any(c.prize for c in data.clients()):
+        middle = _MAX_PENALTY / 2
+        return [middle] * data.num_load_dimensions, middle, middle
+    kinds = {(k.unit_distance_cost, k.unit_duration_cost, k.profile) for k in data.vehicle_types()}
+    metres, seconds, costs = [], [], []
+    for per_metre, per_second, profile in sorted(kinds):
+        # The median: ways that are not there are written as very long ones.
+        metre = float(np.median(data.distance_matrix(profile)))
+        second = float(np.median(data.duration_matrix(profile)))
+        metres.append(metre)
+        seconds.append(second)
+        costs.append(per_metre * metre + per_second * second)
+    way = ways * max(min(costs, default=1.0), 1.0)
+    loads = np.zeros((1, data.num_load_dimensions))
+    if data.num_clients:
+        loads = np.array(
+            [[max(d, p) for d, p in zip(c.delivery, c.pickup, strict=True)] for c in data.clients()], float
+        )
+    load = np.maximum(loads.mean(axis=0), 1.0) if loads.size else np.ones(data.num_load_dimensions)
+    return (
+        [way / unit for unit in load.tolist()],
+        way / max(float(np.mean(seconds)), 1.0),
+        way / max(float(np.mean(metres)), 1.0),
+    )
 
 
 def cost_of(data: Any, solution: Any) -> int:
@@ -161,50 +267,106 @@ class Team:
         if self._pool is None:
             return search(data, Effort(seconds), seed, start)
         large = data.num_clients >= _DECOMPOSE_FROM and data.num_groups == 0 and seconds >= _LEAST_SECONDS
-        first = seconds * _FIRST_SHARE if large else seconds
-        found = self._together([(data, start)] * self.workers, first - 0.2, seed)
-        best = min(found, key=lambda f: (f.cost is None, f.cost or 0))
+        first, later = (
+            (seconds * _FIRST_SHARE, _ROUND_SECONDS) if large else (seconds * _FIRST_SHARE_WHOLE, seconds / 5)
+        )
+        pool, style = RoutePool(), style_for(data, large)
+        # Part of each round's time, also of the last, is for putting the best plan together anew.
+        choice = min(_RECOMBINE_SECONDS, 0.05 * seconds)
+        best = self._together(data, start, max(first - choice, 0.3), seed, None, style, pool)
+        best = self._recombined(data, best, pool, choice)
         turn = 0
-        while large:
-            left = seconds - (time.monotonic() - began) - 0.5
-            if left < 2.0:
+        while True:
+            left = seconds - (time.monotonic() - began) - choice - 0.1
+            if left < min(2.0, 0.25 * later):
                 break
-            share = left if left < 1.5 * _ROUND_SECONDS else _ROUND_SECONDS
             turn += 1
-            if best.cost is None:  # regions of a plan that breaks rules would keep breaking them: all of it once more
-                found = self._together([(data, best.plan)] * self.workers, share, seed + 101 * turn)
-                best = min(found, key=lambda f: (f.cost is None, f.cost or 0))
-                continue
-            best = self._round(data, best, share, seed + 101 * turn, turn)
+            share = left if left < 1.5 * later else later - choice
+            if large and best.cost is not None:
+                best = self._round(data, best, share, seed + 101 * turn, turn, style, pool)
+            else:  # regions of a plan that breaks rules would keep breaking them
+                found = self._together(data, best.plan, share, seed + 101 * turn, best.penalties, style, pool)
+                best = min(best, found, key=_rank)
+            best = self._recombined(data, best, pool, choice)
         return Found(best.plan, best.cost, best.iterations, time.monotonic() - began)
 
-    def _together(self, work: Sequence[tuple[Any, Plan | None]], seconds: float, seed: int) -> list[Found]:
+    def _together(
+        self,
+        data: Any,
+        start: Plan | None,
+        seconds: float,
+        seed: int,
+        penalties: Penalties | None,
+        style: Style,
+        pool: RoutePool,
+    ) -> Found:
+        """The best of what all processes find on the whole problem."""
         assert self._pool is not None
         jobs = [
-            self._pool.submit(search, data, Effort(seconds), seed + k, start) for k, (data, start) in enumerate(work)
+            self._pool.submit(
+                search, data, Effort(seconds), seed + k, start, penalties=penalties, style=style, keep=True
+            )
+            for k in range(self.workers)
         ]
-        return [job.result() for job in jobs]
+        found = [job.result() for job in jobs]
+        for one in found:
+            pool.extend(one.routes)
+        best = min(found, key=_rank)
+        return replace(best, routes=[], iterations=sum(one.iterations for one in found))
 
-    def _round(self, data: Any, best: Found, seconds: float, seed: int, turn: int) -> Found:
+    def _round(
+        self, data: Any, best: Found, seconds: float, seed: int, turn: int, style: Style, pool: RoutePool
+    ) -> Found:
+        """Every process improves regions of the best plan; they are joined."""
+        assert self._pool is not None
         regions_wanted = self.workers * max(1, round(data.num_clients / _REGION_CLIENTS / self.workers))
         parts = cut(data, best.plan, min(regions_wanted, len(best.plan)), turn)
         if len(parts) < 2:
-            found = self._together([(data, best.plan)] * self.workers, seconds, seed)
-            return min([best, *found], key=lambda f: (f.cost is None, f.cost or 0))
+            return min(best, self._together(data, best.plan, seconds, seed, best.penalties, style, pool), key=_rank)
         regions = [Region.of(data, best.plan, routes, parts) for routes in parts]
         # Each process works through its regions one after the other.
         share = seconds * self.workers / max(len(regions), self.workers)
-        found = self._together([(region.data, region.start) for region in regions], share, seed)
-        plan = [
-            route
-            for region, improved in zip(regions, found, strict=True)
-            for route in region.whole(improved.plan if improved.cost is not None else region.start)
+        jobs = [
+            self._pool.submit(
+                search,
+                region.data,
+                Effort(share),
+                seed + k,
+                region.start,
+                penalties=best.penalties,
+                style=style,
+                keep=True,
+            )
+            for k, region in enumerate(regions)
         ]
+        plan: Plan = []
+        penalties, iterations = best.penalties, best.iterations
+        for region, job in zip(regions, jobs, strict=True):
+            found = job.result()
+            iterations += found.iterations
+            penalties = found.penalties
+            plan += region.whole(found.plan if found.cost is not None else region.start)
+            pool.extend(region.kept(found.routes))
         joined = as_solution(data, plan)
         cost = cost_of(data, joined) if joined.is_feasible() else None
         if cost is None or (best.cost is not None and cost > best.cost):
+            return replace(best, penalties=penalties, iterations=iterations)
+        return Found(plan, cost, iterations, penalties=penalties)
+
+    def _recombined(self, data: Any, best: Found, pool: RoutePool, seconds: float) -> Found:
+        """The best plan, or a better one of routes in the pool."""
+        if best.cost is None or not best.plan:
             return best
-        return Found(plan, cost, best.iterations + sum(f.iterations for f in found))
+        plan = recombined(data, pool.routes(), best.plan, best.cost, seconds=seconds)
+        if plan is None:
+            return best
+        whole = as_solution(data, plan)
+        cost = cost_of(data, whole) if whole.is_feasible() else None
+        return best if cost is None or cost >= best.cost else replace(best, plan=plan, cost=cost)
+
+
+def _rank(found: Found) -> tuple[bool, int]:
+    return found.cost is None, found.cost or 0
 
 
 def _warm(_: int) -> None:
@@ -302,6 +464,10 @@ class Region:
         kind_back = {k: i for i, k in enumerate(kinds)}
         start = [(kind_back[plan[r][0]], [back[k] for k in plan[r][1]]) for r in routes]
         return cls(small, start, mine, kinds)
+
+    def kept(self, routes: Sequence[Kept]) -> list[Kept]:
+        """Kept routes of this region in the numbering of the whole problem."""
+        return [(self.kinds[kind], tuple(self.clients[k] for k in visits), cost) for kind, visits, cost in routes]
 
     def whole(self, plan: Plan) -> Plan:
         """Routes of this region in the numbering of the whole problem."""

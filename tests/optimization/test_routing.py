@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from npq_assets.optimization import route_search
 from npq_assets.optimization.replanning import Told, replan
+from npq_assets.optimization.route_pool import RoutePool, recombined
 from npq_assets.optimization.route_rules import in_time, nearest_neighbour, savings, sweep
 from npq_assets.optimization.route_search import Found, Region, Team, as_solution, cost_of, cut
 from npq_assets.optimization.routing import (
@@ -427,15 +428,87 @@ def test_a_large_search_goes_on_where_the_first_round_breaks_rules(monkeypatch: 
     team = Team(1)
     asked: list[float] = []
 
-    def together(work: list[object], seconds: float, seed: int) -> list[Found]:
+    def together(data: object, start: object, seconds: float, *_: object) -> Found:
         asked.append(seconds)
-        return [Found([], None if len(asked) < 2 else 7, 1, seconds)]
+        return Found([], None if len(asked) < 2 else 7, 1, seconds)
 
     monkeypatch.setattr(team, "_pool", object())
     monkeypatch.setattr(team, "_together", together)
     monkeypatch.setattr(team, "_round", lambda data, best, *_: Found(best.plan, best.cost - 1, 1, 0.0))
     clock = itertools.count(0.0, 3.0)
     monkeypatch.setattr(route_search.time, "monotonic", lambda: next(clock))
-    data = SimpleNamespace(num_clients=400, num_groups=0)
+    data = SimpleNamespace(num_clients=400, num_groups=0, clients=list)
     found = team.search(data, 20.0)
     assert len(asked) == 2 and found.cost is not None and found.cost < 7
+
+
+def _in_pyvrp(
+    loads: list[int], points: list[tuple[int, int]], capacity: int, vehicles: int, prize: int | None = None
+) -> object:
+    """One depot in the middle, clients at points; with a prize, none must be served."""
+    from pyvrp import Client, Depot, Location, ProblemData, VehicleType
+
+    where = np.array([(0, 0), *points], float)
+    ways = np.round(np.hypot(*(where[:, None] - where[None]).transpose(2, 0, 1))).astype(np.int64)
+    clients = [
+        Client(k + 1, [load], prize=prize or 0, required=prize is None) for k, load in enumerate(loads)
+    ]  # fmt: skip
+    kinds = [VehicleType(vehicles, [capacity])]
+    return ProblemData([Location(*map(float, p)) for p in where], clients, [Depot(0)], kinds, [ways], [ways])
+
+
+def test_the_best_plan_is_put_together_from_routes_of_bad_ones() -> None:
+    data = _in_pyvrp([1] * 4, [(100, 0), (100, 5), (-100, 0), (-100, 5)], 2, 4)
+    pool = RoutePool()
+    # Each plan has one good route and leaves the others alone.
+    for plan in ([[0, 1], [2], [3]], [[2, 3], [0], [1]], [[0, 2], [1, 3]]):
+        pool.note(as_solution(data, [(0, visits) for visits in plan]))
+    bad: list[tuple[int, list[int]]] = [(0, [0, 2]), (0, [1, 3])]
+    cost = cost_of(data, as_solution(data, bad))
+    found = recombined(data, pool.routes(), bad, cost)
+    assert found is not None and sorted(sorted(visits) for _, visits in found) == [[0, 1], [2, 3]]
+    assert recombined(data, pool.routes(), found, cost_of(data, as_solution(data, found))) is None
+
+
+@given(st.integers(0, 10_000), st.sampled_from([None, 60]))
+@example(5, 60)  # HiGHS called the start the optimum, under another objective
+@example(112, 60)  # the best plan serves nobody
+@settings(max_examples=15, deadline=None)
+def test_a_plan_put_together_keeps_the_rules_and_is_cheaper_than_all_it_came_from(seed: int, prize: int | None) -> None:
+    rng = np.random.default_rng(seed)
+    n = 7
+    points = [(int(x), int(y)) for x, y in rng.integers(-60, 60, (n, 2))]
+    data = _in_pyvrp(rng.integers(1, 4, n).tolist(), points, 6, 4, prize)
+    pool, best = RoutePool(), None
+    for _ in range(12):
+        order = rng.permutation(n).tolist()
+        served = order if prize is None else order[: int(rng.integers(2, n + 1))]
+        cuts = sorted(rng.choice(np.arange(1, len(served)), min(2, len(served) - 1), replace=False).tolist())
+        plan = [(0, part) for part in np.split(np.array(served), cuts)]
+        solution = as_solution(data, [(kind, [int(c) for c in part]) for kind, part in plan])
+        pool.note(solution)
+        if solution.is_feasible() and (best is None or cost_of(data, solution) < best[0]):
+            best = (cost_of(data, solution), [(kind, [int(c) for c in part]) for kind, part in plan])
+    if best is None:
+        return
+    found = recombined(data, pool.routes(), best[1], best[0])
+    if found is not None:
+        whole = as_solution(data, found)
+        assert whole.is_feasible() and cost_of(data, whole) < best[0]
+    # The optimum over the pool, by trying every set of its routes.
+    routes = [r for r in pool.routes() if as_solution(data, [(r[0], list(r[1]))]).routes()[0].is_feasible()]
+    cheapest = best[0]
+    for size in range(5):  # none at all, too: every prize lost
+        for chosen in itertools.combinations(routes, size):
+            clients = [c for _, visits, _ in chosen for c in visits]
+            if len(set(clients)) == len(clients) and (prize is not None or len(clients) == n):
+                cheapest = min(cheapest, sum(c for *_, c in chosen) + (prize or 0) * (n - len(clients)))
+    assert cheapest == (cost_of(data, as_solution(data, found)) if found is not None else best[0])
+
+
+def test_the_pool_forgets_the_oldest_and_keeps_the_cheapest_order() -> None:
+    pool = RoutePool(most=2)
+    pool.extend([(0, (1, 2), 10), (0, (2, 1), 9), (0, (3,), 5), (1, (1, 2), 8)])
+    assert pool.routes() == [(0, (3,), 5), (1, (1, 2), 8)]
+    pool.extend([(0, (3,), 7)])
+    assert pool.routes() == [(1, (1, 2), 8), (0, (3,), 5)]
