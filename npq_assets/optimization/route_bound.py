@@ -1,13 +1,16 @@
 """What no plan of routes can cost less than: column generation over relaxed routes, beside a linear program over arcs.
 
     minimize    sum_r c_r x_r + sum_i p_i u_i
-    subject to  sum_r a_ir x_r + u_i >= 1      every stop is on a route or dropped
-                sum_(r of kind k) x_r <= m_k   vehicles of a kind
+    subject to  sum_r a_ir x_r + u_i >= 1                     every stop is on a route or dropped
+                sum_(r of kind k) x_r <= m_k                  vehicles of a kind
+                sum_(r of kind k) (q_r - Q_k) x_r <= 0        loads of a kind fit in its vehicles all together
+                sum_(r of kind k) (d_r - D_k) x_r <= 0        and so do kilometres
 
 over all ng-routes r of every kind of vehicle (Baldacci, Mingozzi and Roberti, New route relaxation and pricing strategies for the
-vehicle routing problem, Operations Research 59, 2011). For any prices pi with 0 <= pi_i <= p_i
+vehicle routing problem, Operations Research 59, 2011), at times rounded as `route_pricing` tells. For any prices pi_i of stops with
+0 <= pi_i <= p_i, mu_k of load and nu_k of kilometres, not below 0,
 
-    sum_i pi_i + sum_k m_k min(0, least reduced cost of a route of kind k)
+    sum_i pi_i + sum_k m_k min(0, min over r of kind k of  c_r - sum_i a_ir pi_i + mu_k (q_r - Q_k) + nu_k (d_r - D_k))
 
 is a bound, whether the program was solved to its end or not (Lagrange; Luebbecke and Desrosiers, Selected topics in column
 generation, Operations Research 53, 2005), so work may be cut short. Arrays only: what a part of a day is, and which of its costs
@@ -18,62 +21,68 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npq_assets.optimization.linear import Model, run_linear
-from npq_assets.optimization.route_pricing import Found, Kind, Memory, cheapest_routes
+from npq_assets.optimization.route_pricing import Grid, Kind
 
 Array = NDArray[np.float64]
 _SAFE = 1e-7
-_NEAR = 6
-_WIDEST = ((40, 12), (80, 10), (10_000, 8))
-"""Up to so many stops, so many are remembered at most."""
+_CLOSE = 1e-4
+"""Share of the program's value up to which it counts as solved: what is left is not worth its rounds."""
+_STAGES = ((120, 3, 3, 0), (120, 5, 6, 8), (150, 5, 7, 8))
+"""Slots of time, stops remembered at first and at most, steps of load where it binds: coarse until prices are near, then finer."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """Limits by work.
+    """Limits by work, so that the same day has the same bound on every machine.
 
     Attributes:
-        labels: Partial routes made at most, in all.
-        once: In one pricing.
+        states: Legs looked at, by time and memory, at most (a second takes some tens of millions).
         rounds: Programs solved at most.
     """
 
-    labels: int = 12_000_000
-    once: int = 4_000_000
-    rounds: int = 300
+    states: int = 250_000_000
+    rounds: int = 400
 
 
-@dataclass
+@dataclass(frozen=True)
 class RouteBound:
     """A proven bound.
 
     Attributes:
         value: No plan costs less (money).
-        reached: Value of the program over the routes found; the bound cannot rise above it.
+        reached: Value of the last program over the routes found; its relaxation proves no more.
         rounds: Programs solved.
-        labels: Partial routes made.
-        routes: Routes found: kind, stops of the part in order, cost.
+        states: Legs looked at, by time and memory.
     """
 
     value: float
     reached: float
     rounds: int
-    labels: int
-    routes: list[tuple[int, list[int], float]] = field(default_factory=list)
+    states: int
 
 
-@dataclass
-class _Column:
-    kind: int
-    places: tuple[int, ...]
-    cost: float
-    live: bool = True
+@dataclass(frozen=True)
+class _Prices:
+    """Duals of the program: of stops, of vehicles by kind (at most 0), of load and of kilometres by kind."""
+
+    stop: Array
+    fleet: Array
+    load: Array
+    km: Array
+
+    def between(self, other: _Prices, share: float) -> _Prices:
+        """`share` of the way to the other."""
+        mixed = [
+            (1 - share) * getattr(self, name) + share * getattr(other, name) for name in ("stop", "fleet", "load", "km")
+        ]
+        return _Prices(*mixed)
 
 
 class _Master:
@@ -81,46 +90,46 @@ class _Master:
 
     def __init__(self, kinds: Sequence[Kind], drop: Array, must: NDArray[np.bool_]) -> None:
         self.kinds, self.n = kinds, len(drop)
-        model = Model()
         # What must be delivered may not be left at any price: dear enough that no duals of use are cut off.
         dear = 10.0 * max(
             [float(np.where(np.isfinite(k.cost), k.cost, 0.0).max(initial=0.0)) + k.fixed for k in kinds] + [1.0]
         )
         self.drop = np.where(must, np.inf, drop)
+        model = Model()
         left = model.add_columns(self.n, np.where(must, dear * 10.0, drop))
         rows = model.add_rows(self.n, low=1.0)
         model.add_entries(rows, left, 1.0)
         self.fleet = model.add_rows(len(kinds), high=np.array([float(k.count) for k in kinds]))
+        self.load = model.add_rows(len(kinds), high=0.0)
+        self.km = model.add_rows(len(kinds), high=0.0)
         self.highs = model.load(relaxed=True)
-        self.columns: list[_Column] = []
+        self.columns: list[tuple[int, tuple[int, ...]]] = []
         self.known: set[tuple[int, tuple[int, ...]]] = set()
 
     def add(self, kind: int, places: Sequence[int], cost: float) -> bool:
         key = (kind, tuple(places))
-        if key in self.known:
+        if key in self.known or not np.isfinite(cost):
             return False
         self.known.add(key)
+        self.columns.append(key)
+        own = self.kinds[kind]
         visits, times = np.unique(np.array(places) - 1, return_counts=True)
-        index = np.concatenate([visits, [self.fleet[kind]]]).astype(np.int32)
-        self.highs.addCol(cost, 0.0, float("inf"), len(index), index, np.concatenate([times, [1.0]]).astype(float))
-        self.columns.append(_Column(kind, key[1], cost))
+        over = _load(own, places) - own.capacity
+        far = _km(own, places) - own.most_km if np.isfinite(own.most_km) else 0.0
+        index = np.concatenate([visits, [self.fleet[kind], self.load[kind], self.km[kind]]]).astype(np.int32)
+        self.highs.addCol(
+            cost, 0.0, float("inf"), len(index), index, np.concatenate([times, [1.0, over, far]]).astype(float)
+        )
         return True
 
-    def forbid(self, wrong: Any) -> None:
-        """Takes out the routes of which `wrong(kind, places)` holds."""
-        for k, column in enumerate(self.columns):
-            if column.live and wrong(column.kind, column.places):
-                column.live = False
-                self.highs.changeColBounds(self.n + k, 0.0, 0.0)
-                self.known.discard((column.kind, column.places))
-
-    def solve(self) -> tuple[float, Array, Array, Array] | None:
-        """Value, prices of stops, prices of vehicles by kind (at most 0), share of each route; None if HiGHS gives up."""
+    def solve(self) -> tuple[float, _Prices, Array] | None:
+        """Value, prices and the share of each route; None if HiGHS gives up."""
         found = run_linear(self.highs)
         if found.status != "optimal" or found.duals is None or found.x is None:
             return None
-        price = np.minimum(np.maximum(found.duals[: self.n], 0.0), self.drop)
-        return found.objective, price, np.minimum(found.duals[self.n :], 0.0), found.x[self.n :]
+        stop = np.minimum(np.maximum(found.duals[: self.n], 0.0), self.drop)
+        fleet, load, km = (np.minimum(found.duals[rows], 0.0) for rows in (self.fleet, self.load, self.km))
+        return found.objective, _Prices(stop, fleet, -load, -km), found.x[self.n :]
 
 
 def route_bound(
@@ -139,177 +148,107 @@ def route_bound(
         start: Routes to start from (kind, places): they save work, and change nothing that is proven.
         effort: When to stop.
     """
-    effort = effort or Effort()
-    master = _Master(kinds, drop, must)
-    for k, kind in enumerate(kinds):
-        for place in range(1, len(kind.ready)):
-            _offer(master, k, (place,))
-    for k, places in start:
-        _offer(master, k, tuple(places))
-    search = _Search(kinds, master, effort)
-    search.run()
-    routes = [(c.kind, [p - 1 for p in c.places], c.cost) for c in master.columns if c.live]
-    return RouteBound(max(0.0, search.best * (1 - _SAFE)), search.reached, search.rounds, search.labels, routes)
-
-
-def _offer(master: _Master, k: int, places: tuple[int, ...]) -> None:
-    cost = route_cost(master.kinds[k], places)
-    if np.isfinite(cost):
-        master.add(k, places, cost)
-
-
-def route_cost(kind: Kind, places: Sequence[int]) -> float:
-    """Least cost of a route over its departures, as pricing counts it; inf if it breaks a limit."""
-    money, early, late, at = kind.fixed, kind.start, np.inf, 0
-    for j in places:
-        arrive, latest = early + kind.minutes[at, j], late + kind.minutes[at, j]
-        slow = float(kind.late[j] * max(arrive - kind.due[j], 0.0))
-        held = min(latest, max(kind.due[j], arrive)) if kind.late[j] >= kind.per_minute else latest
-        if slow > kind.spared[j]:
-            slow, held = float(kind.spared[j]), latest
-        money += kind.cost[at, j] + slow + kind.per_minute * max(0.0, kind.ready[j] - held)
-        early, late = max(arrive, kind.ready[j]) + kind.service[j], max(held, kind.ready[j]) + kind.service[j]
-        at = j
-    path = [0, *places, 0]
-    km = sum(float(kind.km[a, b]) for a, b in itertools.pairwise(path))
-    load = sum(float(kind.quantity[j]) for j in places)
-    broken = early + kind.minutes[at, 0] > kind.end or km > kind.most_km or load > kind.capacity
-    return float("inf") if broken else float(money + kind.cost[at, 0])
+    search = _Search(kinds, drop, must, effort or Effort())
+    search.run([(k, list(places)) for k, places in start])
+    return RouteBound(max(0.0, search.best * (1 - _SAFE)), search.reached, search.rounds, search.states)
 
 
 class _Search:
-    """Column generation: heuristic pricing while it finds routes, exact pricing to prove, then a tighter relaxation."""
+    """Column generation on a coarse grid of time, then on finer ones whose routes remember what they did wrong."""
 
-    def __init__(self, kinds: Sequence[Kind], master: _Master, effort: Effort) -> None:
-        self.kinds, self.master, self.effort = kinds, master, effort
-        self.best, self.reached, self.rounds, self.labels = 0.0, np.inf, 0, 0
-        self.centre: Array | None = None
-        largest = max((len(k.ready) - 1 for k in kinds), default=0)
-        self.widest = next(width for most, width in _WIDEST if largest <= most)
-        self.near = [_nearest(kind, min(_NEAR, self.widest)) for kind in kinds]
-        self.memory = [Memory.of(near) for near in self.near]
-        # Limits that hardly bind make labels many: they are counted from when a route breaks them.
-        self.loads = [False] * len(kinds)
-        self.distances = [False] * len(kinds)
+    def __init__(self, kinds: Sequence[Kind], drop: Array, must: NDArray[np.bool_], effort: Effort) -> None:
+        self.kinds, self.drop, self.must, self.effort = kinds, drop, must, effort
+        self.best, self.reached, self.rounds, self.states = 0.0, np.inf, 0, 0
+        self.centre: _Prices | None = None
 
-    def run(self) -> None:
-        while True:
-            if self._converge():
-                if not self._tighten():
+    def run(self, start: list[tuple[int, list[int]]]) -> None:
+        routes = [(k, [p]) for k, kind in enumerate(self.kinds) for p in range(1, len(kind.ready))]
+        routes += [(k, places[at:]) for k, places in start for at in range(len(places))]
+        near: list[list[list[int]]] = []
+        full = [False] * len(self.kinds)
+        for slots, first, most, steps in _STAGES:
+            fresh = [_nearest(kind, first) for kind in self.kinds]
+            near = [_joined(a, b, most) for a, b in zip(near, fresh, strict=True)] if near else fresh
+            while True:
+                grids = [
+                    Grid(kind, own, slots, steps if loaded else 0)
+                    for kind, own, loaded in zip(self.kinds, near, full, strict=True)
+                ]
+                each = sum(grid.work for grid in grids)
+                if self.states + each > self.effort.states:
+                    return
+                self.master = _Master(self.kinds, self.drop, self.must)
+                for k, places in routes:
+                    self.master.add(k, places, grids[k].cost_of(places))
+                if not self._converge(grids, each):
+                    return
+                routes = [(k, list(places)) for k, places in self.master.columns]
+                grown = [_remember(own, [p for k2, p in self.used if k2 == k], most) for k, own in enumerate(near)]
+                over = [any(_load(self.kinds[k], p) > self.kinds[k].capacity for k2, p in self.used if k2 == k) for k in range(len(near))]
+                fuller = steps and any(o and not f for o, f in zip(over, full, strict=True))
+                full = [o or f for o, f in zip(over, full, strict=True)]
+                if not any(grown) and not fuller:
                     break
-            # Cut short before anything was proven: routes that remember less are proven with less work.
-            elif self.best > 0.0 or not self._forget():
-                break
 
-    def _forget(self) -> bool:
-        longest = max((len(own) for near in self.near for own in near), default=0)
-        if longest <= 1 or self.labels >= self.effort.labels or self.rounds >= self.effort.rounds:
-            return False
-        self.widest = max(1, longest // 2)
-        self.near = [[own[: self.widest] for own in near] for near in self.near]
-        self.memory = [Memory.of(near) for near in self.near]
-        return True
-
-    def _price(self, price: Array, k: int, beam: int | None, buckets: int) -> Found:
-        left = self.effort.labels - self.labels
-        found = cheapest_routes(
-            self.kinds[k], price, self.memory[k], loads=self.loads[k], distances=self.distances[k],
-            beam=beam, buckets=buckets, most_work=max(1, min(self.effort.once, left)),
-        )  # fmt: skip
-        self.labels += found.work
-        return found
-
-    def _converge(self) -> bool:
-        """Solves the program of the present relaxation; whether it was solved to its end and there is work left."""
-        beams = [6, 24, None]
-        level = 0
-        while self.rounds < self.effort.rounds and self.labels < self.effort.labels:
+    def _converge(self, grids: list[Grid], each: int) -> bool:
+        """Solves the program over the relaxed routes of `grids`; whether to its end."""
+        share = 0.6
+        while self.rounds < self.effort.rounds and self.states + each <= self.effort.states:
             self.rounds += 1
             solved = self.master.solve()
             if solved is None:
                 return False
-            value, price, fleet, share = solved
-            self.reached, self.share = value, share
-            if self.best >= value * (1 - 1e-6):
+            self.reached, price, x = solved
+            self.used = [c for c, used in zip(self.master.columns, x, strict=True) if used > 1e-6]
+            if self.best >= self.reached * (1 - _CLOSE) - 1e-9:
                 return True
-            added = False
-            asked = price if self.centre is None else 0.5 * self.centre + 0.5 * price
-            for prices in [asked, price] if self.centre is not None else [price]:
-                least = []
-                for k in range(len(self.kinds)):
-                    found = self._price(prices, k, beams[level], 1 if beams[level] is not None else 48)
-                    least.append(found.least)
-                    for places, reduced in zip(found.routes, found.reduced, strict=True):
-                        stops = np.array(places) - 1
-                        cost = reduced + float(prices[stops].sum())
-                        if cost - float(price[stops].sum()) - fleet[k] < -1e-6:
-                            added |= self.master.add(k, places, cost)
-                if beams[level] is None:
-                    proven = self._bound(prices, least)
-                    if not np.isfinite(proven):
-                        return False
-                    if proven > self.best or self.centre is None:
-                        self.best, self.centre = max(self.best, proven), prices
-                if added:
-                    break
-            if added:
-                level = 0 if beams[level] is None else level
-                continue
-            if beams[level] is None:
+            asked = price if self.centre is None else self.centre.between(price, 1 - share)
+            if not (self._round(grids, each, asked, price) or self._round(grids, each, price, price)):
+                # Nothing is cheaper at the program's own prices: it is solved, up to its tolerances.
                 return True
-            level += 1
         return False
 
-    def _bound(self, prices: Array, least: Sequence[float]) -> float:
-        return float(prices.sum()) + sum(k.count * min(0.0, rc) for k, rc in zip(self.kinds, least, strict=True))
+    def _round(self, grids: list[Grid], each: int, asked: _Prices, price: _Prices) -> bool:
+        """Prices routes at `asked`; whether one came in that the program lacks at its own prices `price`."""
+        added, bound = False, float(asked.stop.sum())
+        self.states += each
+        for k, (kind, grid) in enumerate(zip(self.kinds, grids, strict=True)):
+            found = grid.cheapest(asked.stop, float(asked.load[k]), float(asked.km[k]))
+            bound += kind.count * found.least
+            for places, reduced in zip(found.routes, found.reduced, strict=True):
+                cost = reduced + self._value(k, places, asked)
+                if cost - self._value(k, places, price) - price.fleet[k] < -1e-6:
+                    added |= self.master.add(k, places, cost)
+        if bound > self.best or self.centre is None:
+            self.best, self.centre = max(self.best, bound), asked
+        return added
 
-    def _tighten(self) -> bool:
-        """Forbids what the program's routes do wrong, most used first; whether there was anything."""
-        used = [(float(x), c) for x, c in zip(self.share, self.master.columns, strict=True) if x > 1e-6 and c.live]
-        changed = False
-        for k, kind in enumerate(self.kinds):
-            mine = [c.places for _, c in used if c.kind == k]
-            if not self.loads[k] and any(_load(kind, places) > kind.capacity for places in mine):
-                self.loads[k] = changed = True
-            if not self.distances[k] and any(_km(kind, places) > kind.most_km for places in mine):
-                self.distances[k] = changed = True
-            grown = False
-            for places in mine:
-                grown |= self._remember(k, places)
-            if grown:
-                self.memory[k] = Memory.of(self.near[k])
-                changed = True
-        if changed:
-            self.master.forbid(self._wrong)
-        return changed
+    def _value(self, k: int, places: list[int], price: _Prices) -> float:
+        """What a route's stops are worth, less what it is charged for load and kilometres."""
+        kind = self.kinds[k]
+        worth = float(price.stop[np.array(places) - 1].sum()) - price.load[k] * (_load(kind, places) - kind.capacity)
+        return worth - (price.km[k] * (_km(kind, places) - kind.most_km) if np.isfinite(kind.most_km) else 0.0)
 
-    def _remember(self, k: int, places: tuple[int, ...]) -> bool:
-        """Makes the places between two visits of a stop remember it, where there is room; whether anything changed."""
+
+def _remember(near: list[list[int]], routes: list[tuple[int, ...]], most: int) -> bool:
+    """Makes the places between two visits of a stop remember it, where there is room; whether anything changed."""
+    changed = False
+    for places in routes:
         last: dict[int, int] = {}
-        changed = False
         for position, place in enumerate(places):
-            if place in last:
-                between = set(places[last[place] + 1 : position]) - {place}
-                if all(len(self.near[k][j]) < self.widest or place in self.near[k][j] for j in between):
-                    for j in between:
-                        if place not in self.near[k][j]:
-                            self.near[k][j].append(place)
-                            changed = True
+            between = set(places[last[place] + 1 : position]) - {place} if place in last else set()
+            if between and all(len(near[j]) < most or place in near[j] for j in between):
+                for j in between:
+                    if place not in near[j]:
+                        near[j].append(place)
+                        changed = True
             last[place] = position
-        return changed
+    return changed
 
-    def _wrong(self, k: int, places: tuple[int, ...]) -> bool:
-        kind, memory = self.kinds[k], self.memory[k]
-        if self.loads[k] and _load(kind, places) > kind.capacity:
-            return True
-        if self.distances[k] and _km(kind, places) > kind.most_km:
-            return True
-        at, seen = 0, 0
-        for j in places:
-            if int(memory.bit[at, j]) & seen:
-                return True
-            seen, at = int(memory.carried[at, j, seen]), j
-        return False
+
+def _joined(learned: list[list[int]], fresh: list[list[int]], most: int) -> list[list[int]]:
+    """What was learned, and the nearest, as far as there is room."""
+    return [list(dict.fromkeys([*a, *b]))[:most] for a, b in zip(learned, fresh, strict=True)]
 
 
 def _load(kind: Kind, places: Sequence[int]) -> float:

@@ -1,14 +1,13 @@
 """The cheapest relaxed route of a kind of vehicle under prices of stops: what column generation asks for, again and again.
 
-A route may come back to a stop once it has forgotten it (ng-routes: Baldacci, Mingozzi and Roberti 2011), and limits may be left
-out; whatever it finds beyond that is exact, so that its least reduced cost proves a bound. Labels are set bucket of time by bucket,
-all labels of a bucket at once. What is done with routes and reduced costs does not belong here (see `route_bound`).
+Time is cut into slots and a route may come back to a stop once it has forgotten it (ng-routes: Baldacci, Mingozzi and Roberti,
+Operations Research 59, 2011). Both only ever add routes or make them cheaper, so that the least reduced cost proves a bound. What is
+done with routes and reduced costs does not belong here (see `route_bound`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 ALWAYS = 1e7
-"""Minutes later than any: the latest departure of a route that nothing has held to a time yet."""
-_SAME = 1e-8
-_FIRST, _STEP, _PASSES = 48, 12, 6
-"""Labels that others are compared with at a time, in steps, and how often; what is not compared is kept."""
+"""Minutes later than any."""
+_SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Kind:
         minutes: Of driving (n + 1, n + 1).
         km: (n + 1, n + 1).
         quantity, ready, due, service, late: Of the place (n + 1), those of the depot 0; late in money per minute.
-        spared: Money for which the stop's lateness no longer counts (n + 1); inf: no such offer.
+        spared: Money that the stop's lateness costs at most (n + 1); inf: no such offer.
         capacity: Load.
         start, end: Of the shift (minutes after midnight).
         most_km: inf: none.
@@ -58,284 +55,284 @@ class Kind:
     most_km: float
 
 
-@dataclass(frozen=True)
-class Memory:
-    """What a route remembers at each place: the stops of its neighbourhood, as bits of a number.
-
-    Attributes:
-        near: Stops remembered at each place, itself first (n + 1 lists of places).
-        bit: Bit of place j in the memory of place i, 0 if it is forgotten there (n + 1, n + 1).
-        carried: Memory at j of what is remembered at i: (n + 1, n + 1, 2 ** width), j itself included.
-    """
-
-    near: tuple[tuple[int, ...], ...]
-    bit: NDArray[np.uint16]
-    carried: NDArray[np.uint16]
-
-    @classmethod
-    def of(cls, near: list[list[int]]) -> Memory:
-        """Tables for the neighbourhoods `near` (of the depot empty)."""
-        places = len(near)
-        width = max((len(own) for own in near), default=1)
-        bit = np.zeros((places, places), np.uint16)
-        for i, own in enumerate(near):
-            for k, j in enumerate(own):
-                bit[i, j] = 1 << k
-        carried = np.zeros((places, places, 1 << width), np.uint16)
-        for k in range(width):
-            # What bit k of place i stands for, as a bit of place j.
-            stands = np.array([own[k] if k < len(own) else 0 for own in near])
-            there = np.where(np.array([k < len(own) for own in near])[:, None], bit[:, stands].T, 0).astype(np.uint16)
-            carried[:, :, 1 << k : 2 << k] = carried[:, :, : 1 << k] | there[:, :, None]
-        itself = np.array([bit[j, j] for j in range(places)], np.uint16)
-        carried |= itself[None, :, None]
-        return cls(tuple(tuple(own) for own in near), bit, carried)
-
-
 @dataclass
 class Found:
     """What pricing found.
 
     Attributes:
-        least: No relaxed route has a smaller reduced cost (money; at most 0); -inf if the search was cut short.
-        routes: Places of the routes with the least reduced costs, best first.
+        least: No relaxed route has a smaller reduced cost (money; at most 0).
+        routes: Places of the cheapest route by last stop, where its reduced cost is below 0.
         reduced: Their reduced costs.
-        work: Labels made.
     """
 
     least: float
     routes: list[list[int]] = field(default_factory=list)
     reduced: list[float] = field(default_factory=list)
-    work: int = 0
 
 
-@dataclass
-class _Labels:
-    """Partial routes: where they are, reduced cost, earliest and latest departure (without more waiting), load, km, memory."""
+class Grid:
+    """Relaxed routes of one kind of vehicle: at each stop a slot of time and what is remembered there, set slot by slot.
 
-    place: Index
-    money: Array
-    early: Array
-    late: Array
-    load: Array
-    km: Array
-    seen: NDArray[np.uint16]
-    parent: Index
-    length: Index
+    G[t, j, S] is the least cost of a partial route whose service at j begins in slot t and which remembers no stops but those
+    of S, a set of the neighbours of j. With slots of length d, f = floor((service_i + drive_ij) / d), h the price of a minute, and
+    U what may be remembered at i for that to hold at j (and be loaded, in whole steps of load, rounded down),
 
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> _Labels:
-        return _Labels(*(getattr(self, name)[rows] for name in _FIELDS))
+        G[t, j, S] = late_j(t) + min_i cost_ij + min(G[t - f, i, U], G[t - f - 1, i, U])          arriving when j may begin,
+        G[t, j, S] = min_(i, s) cost_ij + h max(0, ready_j - end of slot s - service_i - drive_ij) + G[s, i, U]     waiting for it,
 
-    @staticmethod
-    def joined(parts: list[_Labels]) -> _Labels:
-        return _Labels(*(np.concatenate([getattr(p, name) for p in parts]) for name in _FIELDS))
-
-
-_FIELDS = ("place", "money", "early", "late", "load", "km", "seen", "parent", "length")
-
-
-def cheapest_routes(
-    kind: Kind,
-    price: Array,
-    memory: Memory,
-    *,
-    loads: bool = True,
-    distances: bool = False,
-    beam: int | None = None,
-    buckets: int = 48,
-    most_work: int = 4_000_000,
-    most_routes: int = 60,
-) -> Found:
-    """Routes of `kind` with the least cost less the prices of their stops, by label setting.
-
-    A label holds the earliest departure e and the latest one l that no stop forbids whose lateness costs at least what a minute
-    on the road does; leaving the depot later than that never pays. On the way to j with times as driven:
-
-        a = e + drive_ij,   z = min(l + drive_ij, max(due_j, a))       (earliest, latest arrival)
-        cost += leg + h max(0, ready_j - z) + late_j max(0, a - due_j) - price_j
-        e' = max(a, ready_j) + service_j,   l' = max(z, ready_j) + service_j
-
-    which charges a route exactly the least over its departures of h times its duration plus its lateness, if all rates of lateness
-    are at least h, else less. One label makes another needless if it is at the same place no later, no fuller, remembers nothing
-    more, and is cheaper by at least h times what its latest departure is earlier.
+    where late_j(t) counts from the slot's begin. A route driven at any times T is among these, at its slots floor(T / d), at no more
+    than it costs: legs cost what they cost, its lateness is counted from a slot's begin and its waiting to a slot's end.
+    Whatever is a function of one stop's time of arrival can be counted so: lateness that is bought off is min(late, spared).
 
     Args:
         kind: The vehicles.
-        price: What serving each stop is worth (n).
-        memory: What routes remember.
-        loads: Whether loads keep to the capacity.
-        distances: Whether kilometres keep to the limit.
-        beam: Labels kept for each place in each bucket; None: all, only then is `least` proven.
-        buckets: Of time, which labels are set one after the other.
-        most_work: Labels made at most.
-        most_routes: Routes returned at most.
+        near: Stops remembered at each place, itself first (n + 1 lists of places; of the depot none).
+        slots: Of time, from the shift's start to its end.
+        steps: Of load, from none to the capacity; 0: loads are not looked at.
     """
-    n = len(price)
-    if n == 0:
-        return Found(0.0)
-    leg = kind.cost - np.concatenate([[0.0], price])[None, :]
-    home = kind.cost[:, 0] + kind.fixed
-    width = max(min(kind.end - kind.start, 2880.0) / buckets, 1.0)
-    start = _Labels(
-        np.zeros(1, np.int64), np.zeros(1), np.array([kind.start]), np.array([ALWAYS]), np.zeros(1), np.zeros(1),
-        np.zeros(1, np.uint16), np.full(1, -1, np.int64), np.zeros(1, np.int64),
-    )  # fmt: skip
-    waiting: dict[int, list[_Labels]] = {0: [start]}
-    kept: list[_Labels] = []
-    known = _Known(n + 1, kind.per_minute, loads, distances)
-    made = total = 0
-    while waiting:
-        bucket = min(waiting)
-        labels = known.undominated(_Labels.joined(waiting.pop(bucket)), beam)
-        if not len(labels.place):
-            continue
-        kept.append(labels)
-        known.add(labels)
-        born = _extended(kind, labels, leg, memory, total, loads=loads, distances=distances)
-        total += len(labels.place)
-        made += len(born.place)
-        if made > most_work:
-            return _result(kept, home, most_routes, made, proven=False)
-        born = born.take(known.promising(born))
-        slot = np.maximum(((born.early - kind.start) / width).astype(np.int64), bucket)
-        for at in np.unique(slot).tolist():
-            waiting.setdefault(at, []).append(born.take(slot == at))
-    return _result(kept, home, most_routes, made, proven=beam is None)
 
+    def __init__(self, kind: Kind, near: list[list[int]], slots: int, steps: int = 0) -> None:
+        self.kind, self.near = kind, near
+        own = np.flatnonzero(np.isfinite(kind.cost[0, 1:]) & np.isfinite(kind.cost[1:, 0])) + 1
+        ready = np.maximum(kind.ready[own] - kind.start, 0.0)
+        service, away, home = kind.service[own], kind.minutes[0, own], kind.minutes[own, 0]
+        span = self._span(own, ready)
+        # Stops that no vehicle of the kind reaches within its shift are none of its stops.
+        fits = np.maximum(away, ready) + service + home <= span + _SAME
+        # In the order in which they open, so that the stops that may be served in a slot stand side by side.
+        order = np.flatnonzero(fits)[np.argsort(ready[fits], kind="stable")]
+        self.own = own = own[order]
+        self.at = {int(p): k for k, p in enumerate(own)}
+        ready, service, away, home = ready[order], service[order], away[order], home[order]
+        self.n = n = len(own)
+        self.slots, self.step = max(1, slots), max(span, 1e-6) / max(1, slots)
+        d = self.step
+        self.steps = _steps(kind.quantity[own], kind.capacity, steps) if n else 0
+        self.room = np.zeros(n, np.int64)
+        if self.steps:
+            self.room = np.floor(kind.quantity[own] / kind.capacity * self.steps + _SAME).astype(np.int64)
+        self.width = (self.steps + 1) << max([len(near[j]) - 1 for j in own], default=0)
+        self.cost = kind.cost[np.ix_(own, own)].T.copy()  # (j, i), as all that follows
+        took = (service[:, None] + kind.minutes[np.ix_(own, own)]).T
+        whole = np.floor(took / d + _SAME)
+        exact = np.abs(took / d - whole) <= 2 * _SAME
+        self.least = np.where(np.isfinite(self.cost), np.minimum(whole, self.slots), 0).astype(np.int64)
+        self.first = np.floor(np.maximum(away, ready) / d + _SAME).astype(np.int64)
+        self.opens = np.floor(ready / d + _SAME).astype(np.int64)
+        self.last = np.minimum(np.floor((span - service - home) / d + _SAME), self.slots - 1).astype(np.int64)
+        # A stop that is ready after it is due is counted as due when it is ready: vehicles that wait for it arrive before.
+        due = np.maximum(kind.due[own] - kind.start, ready)
+        begins = np.arange(self.slots) * d
+        self.late = np.minimum(
+            kind.late[own][None, :] * np.maximum(begins[:, None] - due[None, :], 0.0), kind.spared[own]
+        )
+        self.late[np.arange(self.slots)[:, None] > self.last[None, :]] = np.inf
+        # The last slot from whose end on a vehicle still waits, and what it pays then.
+        until = np.floor((ready[:, None] - took) / d + _SAME) - 1
+        self.waits = np.where(np.isfinite(self.cost), until, -1.0).clip(-1).astype(np.int64)
+        self.wait_cost = kind.per_minute * np.maximum(ready[:, None] - (self.waits + 1) * d - took, 0.0)
+        # F holds G, then min(G[t], G[t - 1]), then the cheapest of all slots before with h for each minute since.
+        self.pad = int(np.where(np.isfinite(self.cost), self.least, 0).max(initial=0)) + 1
+        depth, line = self.pad + self.slots, n * (self.width + 1)
+        self.depth, self.line = depth, line
+        self.f = np.full((3, depth, n, self.width + 1), np.inf)
+        remembered = self._remembered()
+        base = np.arange(n)[None, :, None] * (self.width + 1) + remembered
+        which = np.where(exact, 0, 1)
+        self.from_arrival = base + ((which * depth + self.pad - self.least) * line)[:, :, None]
+        self.from_waiting = base + ((2 * depth + self.pad + self.waits) * line)[:, :, None]
+        at_once = (self.least == 0) & np.isfinite(self.cost)
+        self.at_once = np.flatnonzero(at_once.any(axis=1))
+        self.at_once_cost = np.where(at_once, self.cost, np.inf)[self.at_once]
+        self.within = (base + self.pad * line)[self.at_once]
+        # By slot: stops that are open (the first so many), those that a vehicle may come to first, those that it waits for.
+        self.opened = np.searchsorted(self.opens, np.arange(self.slots), side="right")
+        self.begins = {t: np.flatnonzero(self.first == t) for t in np.unique(self.first).tolist()}
+        self.opening: dict[int, list[tuple[int, Index]]] = {}
+        for j in range(n):
+            some = np.flatnonzero(self.waits[j] >= 0)
+            if len(some) and self.opens[j] < self.slots:
+                self.opening.setdefault(int(self.opens[j]), []).append((j, some))
+        self.work = int(self.opened.sum()) * n * self.width
 
-def _extended(
-    kind: Kind, labels: _Labels, leg: Array, memory: Memory, first: int, *, loads: bool, distances: bool
-) -> _Labels:
-    """Each label (numbered from `first`) to each place where it may go."""
-    can = np.isfinite(kind.cost)
-    can[:, 0] = False
-    go = can[labels.place] & ((memory.bit[labels.place] & labels.seen[:, None]) == 0)
-    if loads:
-        go &= labels.load[:, None] + kind.quantity[None, :] <= kind.capacity
-    row, to = np.nonzero(go)
-    begin = np.maximum(labels.early[row] + kind.minutes[labels.place[row], to], kind.ready[to])
-    km = labels.km[row] + kind.km[labels.place[row], to]
-    fits = begin + kind.service[to] + kind.minutes[to, 0] <= kind.end
-    if distances:
-        fits &= km + kind.km[to, 0] <= kind.most_km
-    row, to, begin, km = row[fits], to[fits], begin[fits], km[fits]
-    here, due, ready, h = labels.place[row], kind.due[to], kind.ready[to], kind.per_minute
-    drive = kind.minutes[here, to]
-    arrive, latest = labels.early[row] + drive, np.minimum(labels.late[row] + drive, ALWAYS)
-    slow = kind.late[to] * np.maximum(arrive - due, 0.0)
-    # Leaving later than such a stop allows would cost more than it saves on the road.
-    held = np.where(kind.late[to] >= h, np.minimum(latest, np.maximum(due, arrive)), latest)
-    money, seen = labels.money[row] + leg[here, to], memory.carried[here, to, labels.seen[row]]
-    service, load = kind.service[to], labels.load[row] + kind.quantity[to]
+    def _span(self, own: Index, ready: Array) -> float:
+        """Minutes from the start of the shift to when the last route is back, if vehicles leave no later than makes sense."""
+        kind = self.kind
+        if not len(own):
+            return 0.0
+        longest = np.where(np.isfinite(kind.cost), kind.minutes, 0.0).max(axis=0)
+        road = float((longest[own] + kind.service[own]).sum() + longest[0])
+        return float(max(0.0, min(kind.end - kind.start, ready.max() + road + 1.0)))
 
-    def made(own: Array, z: Array, which: Any) -> _Labels:
-        after = np.minimum(np.maximum(z, ready[which]) + service[which], ALWAYS)
-        return _Labels(
-            to[which], money[which] + own + h * np.maximum(ready[which] - z, 0.0), begin[which] + service[which], after,
-            load[which], km[which], seen[which], first + row[which], labels.length[row[which]] + 1,
-        )  # fmt: skip
+    def _remembered(self) -> Index:
+        """What may be remembered and loaded at i so that no more than S, and not j, is at j: (j, i, S); the dummy if nothing."""
+        n, sets = self.n, np.arange(self.width // (self.steps + 1))
+        neighbours = [[self.at[p] for p in self.near[j][1:] if p in self.at] for j in self.own.tolist()]
+        bit = np.full((n, n), -1)
+        for j, others in enumerate(neighbours):
+            bit[j, others] = np.arange(len(others))
+        has = np.where(bit[:, :, None] >= 0, (sets[None, None, :] >> np.maximum(bit, 0)[:, :, None]) & 1, 1).astype(bool)
+        result = np.zeros((n, n, len(sets)), np.int64)
+        for b in range(max(map(len, neighbours), default=0)):
+            place = np.array([others[b] if b < len(others) else -1 for others in neighbours])
+            allowed = has[:, place, :] & ((place >= 0) & (place[None, :] != np.arange(n)[:, None]))[:, :, None]
+            result |= allowed.astype(np.int64) << b
+        left = np.arange(self.steps + 1)[None, :] - self.room[:, None]
+        loaded = np.where(left >= 0, left, 0)[:, None, :, None] * len(sets) + result[:, :, None, :]
+        # i itself is always remembered at i.
+        loaded = np.where(has[:, :, None, :] & (left >= 0)[:, None, :, None], loaded, self.width)
+        return loaded.reshape(n, n, self.width)
 
-    born = made(slow, held, slice(None))
-    # Buying lateness off pays where that costs less than lateness and what a later departure may save.
-    offer = np.flatnonzero(slow + h * (latest - held) > kind.spared[to])
-    if not len(offer):
-        return born
-    return _Labels.joined([born, made(kind.spared[to[offer]], latest[offer], offer)])
+    def cheapest(self, price: Array, per_load: float = 0.0, per_km: float = 0.0) -> Found:
+        """Routes with the least cost less the prices of their stops.
 
-
-def _result(kept: list[_Labels], home: Array, most: int, made: int, *, proven: bool) -> Found:
-    labels = _Labels.joined(kept)
-    closed = labels.money + home[labels.place]
-    closed[labels.place == 0] = np.inf
-    closed[~np.isfinite(closed)] = np.inf
-    if not np.isfinite(closed).any():
-        return Found(0.0 if proven else -np.inf, work=made)
-    order = np.argsort(closed, kind="stable")
-    order = order[closed[order] < -_SAME]
-    # Routes that end apart are likelier to be of use together than many that differ by one stop.
-    by_end = np.argsort(labels.place[order], kind="stable")
-    ends = labels.place[order][by_end]
-    rank = np.zeros(len(order), np.int64)
-    rank[by_end] = np.arange(len(order)) - np.searchsorted(ends, ends)
-    chosen = order[rank < 3][:most]
-    routes = []
-    for k in chosen.tolist():
-        path, at = [], k
-        while at > 0:
-            path.append(int(labels.place[at]))
-            at = int(labels.parent[at])
-        routes.append(path[::-1])
-    least = min(0.0, float(closed.min())) if proven else -np.inf
-    if proven:
-        least -= _SAME * (2 + int(labels.length.max()))
-    return Found(least, routes, closed[chosen].tolist(), made)
-
-
-class _Known:
-    """Labels set so far, by place and cheapest first, and what makes another label needless."""
-
-    def __init__(self, places: int, h: float, loads: bool, distances: bool) -> None:
-        self.places, self.h, self.loads, self.distances = places, h, loads, distances
-        self.labels: _Labels | None = None
-        self.starts = np.zeros(places + 1, np.int64)
-
-    def add(self, labels: _Labels) -> None:
-        joined = labels if self.labels is None else _Labels.joined([self.labels, labels])
-        self.labels = joined.take(np.lexsort((joined.money, joined.place)))
-        self.starts = self._starts(self.labels)
-
-    def promising(self, labels: _Labels) -> NDArray[np.bool_]:
-        """Which labels none of the cheapest that are known at their place makes needless."""
-        good = np.ones(len(labels.place), bool)
-        if self.labels is None:
-            return good
-        ends = self.starts[labels.place + 1]
-        for turn in range(_PASSES):
-            low = self.starts[labels.place] + turn * _FIRST
-            rows = np.flatnonzero(good & (low < ends))
-            if not len(rows):
+        Args:
+            price: What serving each stop is worth (n).
+            per_load: Charged for each unit of load above the capacity, and paid for each below it.
+            per_km: The same for kilometres, above and below the longest distance.
+        """
+        if not self.n:
+            return Found(0.0)
+        kind, own, n, h, d = self.kind, self.own, self.n, self.kind.per_minute, self.step
+        worth = price[own - 1] - per_load * kind.quantity[own]
+        cost = self.cost - worth[:, None]
+        into, back = kind.cost[0, own] + kind.fixed - worth, kind.cost[own, 0].copy()
+        if per_load:
+            into -= per_load * kind.capacity
+        if per_km:
+            cost += per_km * kind.km[np.ix_(own, own)].T
+            into += per_km * (kind.km[0, own] - kind.most_km)
+            back += per_km * kind.km[own, 0]
+        level = np.arange(self.width) // (self.width // (self.steps + 1))
+        begun = np.where(level[None, :] >= self.room[:, None], into[:, None], np.inf)
+        self.asked = (cost, begun)
+        f, flat = self.f, self.f.reshape(-1)
+        g, near_g, waited = f[0, self.pad :], f[1, self.pad :], f[2, self.pad :]
+        f[:] = np.inf
+        begun_now = np.full((n, self.width), np.inf)
+        arcs = cost[:, :, None]
+        for t in range(self.slots):
+            if t:
+                near_g[t] = g[t - 1]
+                np.add(waited[t - 1], h * d, out=waited[t])
+            m = int(self.opened[t])
+            begins = self.begins.get(t)
+            if begins is not None:
+                begun_now[begins] = begun[begins]
+            if m:
+                best = (flat.take(self.from_arrival[:m] + t * self.line, mode="clip") + arcs[:m]).min(axis=1)
+                np.minimum(best, begun_now[:m], out=best)
+                for j, some in self.opening.get(t, ()):
+                    after = flat.take(self.from_waiting[j, some], mode="clip")
+                    after += (self.wait_cost[j, some] + cost[j, some])[:, None]
+                    np.minimum(best[j], after.min(axis=0), out=best[j])
+                np.add(best, self.late[t, :m, None], out=g[t, :m, :-1])
+                if len(self.at_once):
+                    self._at_once(t, cost, g, flat)
+            np.minimum(near_g[t], g[t], out=near_g[t])
+            np.minimum(waited[t], g[t], out=waited[t])
+        closed = g[:, :, self.width - 1] + back[None, :]
+        when = closed.argmin(axis=0)
+        least = closed[when, np.arange(n)]
+        found = Found(min(0.0, float(least.min()) - 1e-9 * (1.0 + abs(float(least.min())))))
+        for i in np.argsort(least, kind="stable").tolist():
+            if least[i] >= -1e-7:
                 break
-            good[rows[self._beaten(self.labels, low[rows], ends[rows], labels, rows)]] = False
-        return good
+            route = self._traced(int(when[i]), i)
+            if route is not None:
+                found.routes.append(route)
+                found.reduced.append(float(least[i]))
+        return found
 
-    def undominated(self, labels: _Labels, beam: int | None) -> _Labels:
-        """Those that neither known labels nor one another make needless, at most `beam` a place."""
-        labels = labels.take(self.promising(labels))
-        labels = labels.take(np.lexsort((labels.early, labels.money, labels.place)))
-        for turn in range(2 * _PASSES):
-            starts = self._starts(labels)
-            low = starts[labels.place] + turn * _FIRST
-            rows = np.flatnonzero(np.arange(len(labels.place)) > low)
-            if not len(rows):
+    def _at_once(self, t: int, cost: Array, g: Array, flat: Array) -> None:
+        """Legs that may begin and end in one slot: as often as a route has stops, or until nothing becomes cheaper."""
+        some = (self.opens[self.at_once] <= t) & (t <= self.last[self.at_once])
+        rows = self.at_once[some]
+        if not len(rows):
+            return
+        index = self.within[some] + t * self.line
+        priced = np.where(np.isfinite(self.at_once_cost[some]), cost[rows], np.inf)[:, :, None]
+        late = self.late[t, rows][:, None]
+        for _ in range(self.n - 1):
+            better = (flat.take(index, mode="clip") + priced).min(axis=1) + late
+            if not (better < g[t, rows, :-1] - 1e-12).any():
                 break
-            good = np.ones(len(labels.place), bool)
-            good[rows[self._beaten(labels, low[rows], rows, labels, rows)]] = False
-            labels = labels.take(good)
-        if beam is not None:
-            labels = labels.take(np.arange(len(labels.place)) - self._starts(labels)[labels.place] < beam)
-        return labels
+            g[t, rows, :-1] = np.minimum(g[t, rows, :-1], better)
 
-    def _starts(self, labels: _Labels) -> Index:
-        return np.searchsorted(labels.place, np.arange(self.places + 1)).astype(np.int64)
+    def _traced(self, t: int, j: int) -> list[int] | None:
+        """Places of the route that ends in state (t, j); None if it goes in circles within a slot."""
+        cost, begun = self.asked
+        flat, places, s = self.f.reshape(-1), [], self.width - 1
+        g = self.f[0, self.pad :]
+        for _ in range(3 * self.n + 3):
+            places.append(int(self.own[j]))
+            options = flat.take(self.from_arrival[j, :, s] + t * self.line, mode="clip") + cost[j]
+            i = int(options.argmin())
+            best, how = options[i], "arrival"
+            if self.opens[j] == t and (self.waits[j] >= 0).any():
+                also = flat.take(self.from_waiting[j, :, s], mode="clip") + self.wait_cost[j] + cost[j]
+                also[self.waits[j] < 0] = np.inf
+                if also.min() < best:
+                    i = int(also.argmin())
+                    best, how = also[i], "waiting"
+            if self.first[j] <= t and begun[j, s] <= best:
+                return places[::-1]
+            if not np.isfinite(best):
+                return None
+            index = int((self.from_arrival if how == "arrival" else self.from_waiting)[j, i, s])
+            s = index % self.line - i * (self.width + 1)
+            if how == "arrival":
+                before = t - int(self.least[j, i])
+                earlier = index >= self.depth * self.line and before > 0
+                t = before - 1 if earlier and g[before - 1, i, s] <= g[before, i, s] else before
+            else:
+                at = int(self.waits[j, i])
+                since = self.kind.per_minute * self.step * (at - np.arange(at + 1))
+                t = int((g[: at + 1, i, s] + since).argmin())
+            j = i
+        return None
 
-    def _beaten(self, a: _Labels, low: Index, end: Index, b: _Labels, rows: Index) -> NDArray[np.bool_]:
-        """Whether one of the labels low, low + 1, … (a few, before `end`) of a makes label `rows` of b needless."""
-        beaten = np.zeros(len(rows), bool)
-        for step in range(0, _FIRST, _STEP):
-            left = np.flatnonzero(~beaten & (low + step < end))
-            if not len(left):
-                break
-            other = low[left][:, None] + np.arange(step, step + _STEP)[None, :]
-            real = other < end[left][:, None]
-            other = np.minimum(other, len(a.place) - 1)
-            mine = rows[left]
-            good = real & (a.early[other] <= b.early[mine][:, None] + _SAME)
-            good &= (a.seen[other] & ~b.seen[mine][:, None]) == 0
-            later = self.h * np.maximum(b.late[mine][:, None] - a.late[other], 0.0)
-            good &= a.money[other] + later <= b.money[mine][:, None] + _SAME
-            if self.loads:
-                good &= a.load[other] <= b.load[mine][:, None] + _SAME
-            if self.distances:
-                good &= a.km[other] <= b.km[mine][:, None] + _SAME
-            beaten[left] = good.any(axis=1)
-        return beaten
+    def cost_of(self, places: list[int]) -> float:
+        """What a route costs at least, as counted here; inf if it does not fit or comes back to what it remembers."""
+        kind, d, h = self.kind, self.step, self.kind.per_minute
+        at = self.at
+        if not places or any(p not in at for p in places) or not self._kept(places):
+            return float("inf")
+        if self.room[[at[p] for p in places]].sum() > self.steps:
+            return float("inf")
+        clock = np.arange(self.slots)
+        j = at[places[0]]
+        value = np.where((clock >= self.first[j]) & (clock <= self.last[j]), self.late[:, j], np.inf)
+        value = value + kind.cost[0, places[0]] + kind.fixed
+        for place in places[1:]:
+            i, j = j, at[place]
+            f = int(self.least[j, i])
+            took = kind.service[self.own[i]] + kind.minutes[self.own[i], self.own[j]]
+            both = value
+            if abs(took / d - np.floor(took / d + _SAME)) > 2 * _SAME:
+                both = np.minimum(value, np.concatenate([[np.inf], value[:-1]]))
+            arrives = np.concatenate([np.full(f, np.inf), both])[: self.slots]
+            arrives[: self.opens[j]] = np.inf
+            last = int(self.waits[j, i])
+            if last >= 0:
+                wait = h * d * (last - clock[: last + 1]) + self.wait_cost[j, i]
+                arrives[self.opens[j]] = min(arrives[self.opens[j]], float((value[: last + 1] + wait).min()))
+            value = arrives + self.late[:, j] + self.cost[j, i]
+            value[self.last[j] + 1 :] = np.inf
+        return float(value.min() + kind.cost[places[-1], 0])
+
+    def _kept(self, places: list[int]) -> bool:
+        memory: set[int] = set()
+        for place in places:
+            if place in memory:
+                return False
+            memory = (memory & set(self.near[place])) | {place}
+        return True
+
+
+def _steps(quantity: Array, capacity: float, wanted: int) -> int:
+    """As many steps of load, or a few less, as lose least when loads are rounded down to them."""
+    if not wanted or capacity <= 0 or not quantity.any():
+        return 0
+    kept = [(float(np.floor(quantity / capacity * k + _SAME).sum()) / k, k) for k in range((2 * wanted + 2) // 3, wanted + 1)]
+    return max(kept)[1]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npq_assets.optimization.route_bound import Effort, arc_bound, route_bound, route_cost
-from npq_assets.optimization.route_pricing import Kind, Memory, cheapest_routes
+from npq_assets.optimization.route_bound import Effort, arc_bound, route_bound
+from npq_assets.optimization.route_pricing import Grid, Kind
 from npq_assets.optimization.routing import (
     _COSTS,
     _LIMITS,
@@ -61,15 +61,14 @@ def orders(stops: int) -> list[list[int]]:
 
 
 def least(problem: RoutingProblem, cost_of: Callable[[int, list[int]], float], drop: list[float]) -> float:
-    """Least cost over all ways to share out, order and drop the stops, each route at `cost_of` if it breaks no rule."""
+    """Least cost over all ways to share out, order and drop the stops, each route at `cost_of` (inf: it breaks a rule)."""
     n = len(drop)
     best = {0: 0.0}
     for v in range(problem.vehicles.height):
         price: dict[int, float] = {0: 0.0}
         for order in orders(n):
-            if not violations(problem, {v: order}):
-                mask = sum(1 << s for s in order)
-                price[mask] = min(price.get(mask, np.inf), cost_of(v, order))
+            mask = sum(1 << s for s in order)
+            price[mask] = min(price.get(mask, np.inf), cost_of(v, order))
         joined: dict[int, float] = {}
         for (a, x), (b, y) in itertools.product(best.items(), price.items()):
             if not a & b:
@@ -78,11 +77,41 @@ def least(problem: RoutingProblem, cost_of: Callable[[int, list[int]], float], d
     return min(c + sum(drop[s] for s in range(n) if not mask >> s & 1) for mask, c in best.items())
 
 
-def at_any_departure(problem: RoutingProblem, v: int, order: list[int]) -> float:
-    start, end = (float(problem.vehicles[name][v]) for name in ("shift_start", "shift_end"))
-    costs = [evaluate(problem, {v: order})]
-    costs += [evaluate(replace(problem, departs={v: at}), {v: order}) for at in np.linspace(start, end, 12)]
-    return min(float(c.driving.sum() + c.late.sum()) for c in costs)
+class Driven:
+    """Routes driven step by step: a second account of what they cost and may, which shares nothing with what is tested."""
+
+    def __init__(self, problem: RoutingProblem) -> None:
+        self.stops, self.cars = problem.stops.to_dicts(), problem.vehicles.to_dicts()
+        self.km, self.minutes = problem.km.tolist(), problem.minutes.tolist()
+
+    def at(self, v: int, order: list[int], leaves: float) -> tuple[float, float]:
+        """Cost and return of vehicle `v` that leaves then."""
+        car, clock, place, late, km = self.cars[v], leaves, self.cars[v]["depot"], 0.0, 0.0
+        for s in order:
+            stop = self.stops[s]
+            clock, km, place = clock + self.minutes[place][stop["place"]], km + self.km[place][stop["place"]], stop["place"]
+            late += (stop["late_cost"] or 0.0) * max(0.0, clock - stop["due"])
+            clock = max(clock, stop["ready"]) + stop["service"]
+        clock, km = clock + self.minutes[place][car["depot"]], km + self.km[place][car["depot"]]
+        cost = car["fixed_cost"] + car["cost_per_km"] * km + car["cost_per_minute"] * (clock - leaves) + late
+        return cost, clock if car["max_km"] is None or km <= car["max_km"] else np.inf
+
+    def best(self, v: int, order: list[int]) -> float:
+        """Least cost over the departures at which a cost of pieces straight in the departure can be least."""
+        car = self.cars[v]
+        if sum(self.stops[s]["quantity"] for s in order) > car["capacity"] or any(
+            self.stops[s]["depot"] not in (None, car["depot"]) for s in order
+        ):
+            return np.inf
+        first = car["shift_start"]
+        on_road, place, kinks = 0.0, car["depot"], [first]
+        for s in order:
+            stop = self.stops[s]
+            on_road, place = on_road + self.minutes[place][stop["place"]], stop["place"]
+            kinks += [stop["ready"] - on_road, stop["due"] - on_road]
+            on_road += stop["service"]
+        driven = [self.at(v, order, leaves) for leaves in kinks if leaves >= first]
+        return min((cost for cost, back in driven if back <= car["shift_end"]), default=np.inf)
 
 
 def free_drops(problem: RoutingProblem) -> list[float]:
@@ -93,11 +122,12 @@ def free_drops(problem: RoutingProblem) -> list[float]:
 @given(seed=st.integers(0, 100_000))
 def test_no_plan_costs_less_whenever_its_vehicles_leave(seed: int) -> None:
     problem = tiny(seed)
-    best = least(problem, lambda v, order: at_any_departure(problem, v, order), free_drops(problem))
+    driven = Driven(problem)
+    best = least(problem, driven.best, free_drops(problem))
     assert lower_bound(problem) <= best + 1e-6
     # Held to what must be delivered, the bound is that of plans that deliver it.
     whole = [np.inf if d is None else float(d) for d in problem.stops["drop_cost"].to_list()]
-    best = least(problem, lambda v, order: at_any_departure(problem, v, order), whole)
+    best = least(problem, driven.best, whole)
     if np.isfinite(best):
         assert lower_bound(problem) - 1e-6 <= lower_bound(problem, left=set()) <= best + 1e-6
 
@@ -115,6 +145,8 @@ def test_no_plan_is_expected_to_cost_less_in_traffic_nor_after_warnings(seed: in
     where = problem.stops["place"].to_list()
 
     def cost(v: int, order: list[int], warned: bool) -> float:
+        if violations(problem, {v: order}):
+            return np.inf
         depot = int(problem.vehicles["depot"][v])
         path = [depot, *(where[s] for s in order), depot]
         slow = np.stack([factor[:, a, b] for a, b in itertools.pairwise(path)])
@@ -133,37 +165,43 @@ def kinds_of(problem: RoutingProblem) -> list[Kind]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 100_000))
-def test_pricing_that_remembers_all_finds_the_cheapest_route(seed: int) -> None:
+@given(seed=st.integers(0, 100_000), slots=st.sampled_from([7, 60, 3000]))
+def test_no_route_is_cheaper_than_the_grid_says(seed: int, slots: int) -> None:
     problem = tiny(seed)
-    rng = np.random.default_rng(seed)
+    rng, driven = np.random.default_rng(seed), Driven(problem)
     n = problem.stops.height
-    price = rng.uniform(0, 150, n)
-    every = Memory.of([[], *([i, *(j for j in range(1, n + 1) if j != i)] for i in range(1, n + 1))])
-    for kind in kinds_of(problem):
-        best = min([route_cost(kind, [s + 1 for s in o]) - float(price[o].sum()) for o in orders(n)] + [0.0])
-        exact = cheapest_routes(kind, price, every, loads=True, distances=True)
-        assert exact.least == pytest.approx(best, abs=1e-5)
-        # Forgetting, leaving limits out, and looking at few labels err to the safe side, or prove nothing.
-        short = Memory.of([[], *([i] for i in range(1, n + 1))])
-        assert cheapest_routes(kind, price, short, loads=False).least <= exact.least + 1e-9
-        assert cheapest_routes(kind, price, every, beam=2).least == -np.inf
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 100_000))
-def test_a_route_is_priced_at_its_best_departure(seed: int) -> None:
-    problem = tiny(seed)
-    for kind, members in _kinds(problem, list(range(4)), list(range(problem.vehicles.height)), problem.minutes,
-                                _COSTS + _LIMITS, None):  # fmt: skip
-        for order in orders(4)[::7]:
-            if violations(problem, {members[0]: order}):
+    price, per_load, per_km = rng.uniform(0, 150, n), float(rng.choice([0.0, 3.0])), float(rng.choice([0.0, 0.2]))
+    every = [[], *([i, *(j for j in range(1, n + 1) if j != i)] for i in range(1, n + 1))]
+    kinds = _kinds(problem, list(range(n)), list(range(problem.vehicles.height)), problem.minutes, _COSTS + _LIMITS, None)
+    for kind, members in kinds:
+        charged = per_km if np.isfinite(kind.most_km) else 0.0
+        exact = Grid(kind, every, slots)
+        full = Grid(kind, every, slots, steps=10)
+        best = [0.0]
+        for order in orders(n):
+            places, cost = [s + 1 for s in order], driven.best(members[0], order)
+            if not np.isfinite(cost):
                 continue
-            priced, best = route_cost(kind, [s + 1 for s in order]), at_any_departure(problem, members[0], order)
-            assert priced <= best + 1e-6
-            steep = problem.stops["late_cost"].gather(order).min() >= kind.per_minute  # type: ignore[operator]
-            if steep:  # then the departure that `timetable` picks is the best
-                assert priced == pytest.approx(best, abs=1e-4)
+            assert exact.cost_of(places) <= full.cost_of(places) <= cost + 1e-6
+            if slots == 3000:
+                assert exact.cost_of(places) >= cost - 4.0
+            path = [0, *places, 0]
+            km = sum(kind.km[a, b] for a, b in itertools.pairwise(path))
+            best.append(
+                cost - price[order].sum() + per_load * (kind.quantity[places].sum() - kind.capacity)
+                + (charged * (km - kind.most_km) if charged else 0.0)
+            )  # fmt: skip
+        known = full.cheapest(price, per_load, charged)
+        assert known.least <= min(best) + 1e-6
+        # Forgetting, and not looking at loads, err to the safe side.
+        assert exact.cheapest(price, per_load, charged).least <= known.least + 1e-6
+        short = Grid(kind, [[], *([i] for i in range(1, n + 1))], slots)
+        assert short.cheapest(price, per_load, charged).least <= known.least + 1e-6
+        for places, reduced in zip(known.routes, known.reduced, strict=True):
+            paid = per_load * (kind.quantity[places].sum() - kind.capacity) - price[np.array(places) - 1].sum()
+            if charged:
+                paid += charged * (sum(kind.km[a, b] for a, b in itertools.pairwise([0, *places, 0])) - kind.most_km)
+            assert full.cost_of(places) + paid == pytest.approx(reduced, abs=1e-6)
 
 
 def clustered(per: int = 5) -> tuple[RoutingProblem, Routes]:
@@ -220,7 +258,7 @@ def test_less_work_proves_less_and_the_same_work_the_same() -> None:
     full = lower_bound(problem)
     assert full == lower_bound(problem)
     kinds, drop, must = kinds_of(problem), np.full(18, 200.0), np.zeros(18, bool)
-    values = [route_bound(kinds, drop, must, effort=Effort(labels=w)).value for w in (1_000, 60_000, 12_000_000)]
+    values = [route_bound(kinds, drop, must, effort=Effort(states=w)).value for w in (1_000, 3_000_000, 60_000_000)]
     assert values[0] >= 0.0 and max(values) <= full + 1e-6 and values[2] >= values[1] - 1e-6
 
 
