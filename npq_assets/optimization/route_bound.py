@@ -32,9 +32,11 @@ from npq_assets.optimization.route_pricing import Grid, Kind
 
 Array = NDArray[np.float64]
 _SAFE = 1e-7
-_CLOSE = 1e-4
-"""Share of the program's value up to which it counts as solved: what is left is not worth its rounds."""
-_STAGES = ((120, 3, 3, 0), (120, 5, 6, 8), (150, 5, 7, 8))
+_CLOSE = 5e-3
+"""Share of the program's value up to which it counts as solved: what is left is worth less than a finer relaxation."""
+_KEPT = 0.6
+"""Of the prices that proved most so far, in the prices asked at next (Pessoa et al., INFORMS Journal on Computing 30, 2018)."""
+_STAGES = ((120, 3, 5, 0), (240, 5, 7, 12))
 """Slots of time, stops remembered at first and at most, steps of load where it binds: coarse until prices are near, then finer."""
 
 
@@ -47,7 +49,7 @@ class Effort:
         rounds: Programs solved at most.
     """
 
-    states: int = 250_000_000
+    states: int = 200_000_000
     rounds: int = 400
 
 
@@ -184,7 +186,10 @@ class _Search:
                     return
                 routes = [(k, list(places)) for k, places in self.master.columns]
                 grown = [_remember(own, [p for k2, p in self.used if k2 == k], most) for k, own in enumerate(near)]
-                over = [any(_load(self.kinds[k], p) > self.kinds[k].capacity for k2, p in self.used if k2 == k) for k in range(len(near))]
+                over = [
+                    any(_load(kind, p) > kind.capacity for k2, p in self.used if k2 == k)
+                    for k, kind in enumerate(self.kinds)
+                ]
                 fuller = steps and any(o and not f for o, f in zip(over, full, strict=True))
                 full = [o or f for o, f in zip(over, full, strict=True)]
                 if not any(grown) and not fuller:
@@ -192,7 +197,7 @@ class _Search:
 
     def _converge(self, grids: list[Grid], each: int) -> bool:
         """Solves the program over the relaxed routes of `grids`; whether to its end."""
-        share = 0.6
+        share = _KEPT
         while self.rounds < self.effort.rounds and self.states + each <= self.effort.states:
             self.rounds += 1
             solved = self.master.solve()

@@ -121,7 +121,7 @@ class Grid:
         self.opens = np.floor(ready / d + _SAME).astype(np.int64)
         self.last = np.minimum(np.floor((span - service - home) / d + _SAME), self.slots - 1).astype(np.int64)
         # A stop that is ready after it is due is counted as due when it is ready: vehicles that wait for it arrive before.
-        due = np.maximum(kind.due[own] - kind.start, ready)
+        due = np.maximum(kind.due[own], kind.ready[own]) - kind.start
         begins = np.arange(self.slots) * d
         self.late = np.minimum(
             kind.late[own][None, :] * np.maximum(begins[:, None] - due[None, :], 0.0), kind.spared[own]
@@ -334,5 +334,5 @@ def _steps(quantity: Array, capacity: float, wanted: int) -> int:
     """As many steps of load, or a few less, as lose least when loads are rounded down to them."""
     if not wanted or capacity <= 0 or not quantity.any():
         return 0
-    kept = [(float(np.floor(quantity / capacity * k + _SAME).sum()) / k, k) for k in range((2 * wanted + 2) // 3, wanted + 1)]
-    return max(kept)[1]
+    few = range((2 * wanted + 2) // 3, wanted + 1)
+    return max((float(np.floor(quantity / capacity * k + _SAME).sum()) / k, k) for k in few)[1]

@@ -1111,8 +1111,10 @@ def lower_bound(
         effort: Limits by work of column generation.
     """
     times = problem.minutes if minutes is None else minutes
-    total = 0.0
-    for stops, vehicles in _parts(problem):
+    total, limits = 0.0, effort or BoundEffort()
+    parts = _parts(problem)
+    size = sum(len(stops) ** 2 for stops, _ in parts if len(stops) <= largest)
+    for stops, vehicles in parts:
         prices = [problem.stops["drop_cost"][s] for s in stops]
         drop = np.array([0.0 if price is None else float(price) for price in prices])
         if not vehicles or not stops:
@@ -1135,7 +1137,9 @@ def lower_bound(
             for v, visits in sorted((start or {}).items())
             if v in kind_of and visits and all(s in row_of for s in visits)
         ]
-        total += max(arcs, route_bound([kind for kind, _ in kinds], drop, must, routes, effort).value)
+        # Work is shared out as stops by stops, which is what a state of the same time and memory costs.
+        own = replace(limits, states=int(limits.states * len(stops) ** 2 / size))
+        total += max(arcs, route_bound([kind for kind, _ in kinds], drop, must, routes, own).value)
     return total
 
 
