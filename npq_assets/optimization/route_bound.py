@@ -49,7 +49,7 @@ class Effort:
         rounds: Programs solved at most.
     """
 
-    states: int = 200_000_000
+    states: int = 300_000_000
     rounds: int = 400
 
 
@@ -168,6 +168,7 @@ class _Search:
         routes += [(k, places[at:]) for k, places in start for at in range(len(places))]
         near: list[list[list[int]]] = []
         full = [False] * len(self.kinds)
+        costs: dict[tuple[int, int, tuple[int, ...]], float] = {}  # which what is remembered does not change
         for slots, first, most, steps in _STAGES:
             fresh = [_nearest(kind, first) for kind in self.kinds]
             near = [_joined(a, b, most) for a, b in zip(near, fresh, strict=True)] if near else fresh
@@ -181,7 +182,10 @@ class _Search:
                     return
                 self.master = _Master(self.kinds, self.drop, self.must)
                 for k, places in routes:
-                    self.master.add(k, places, grids[k].cost_of(places))
+                    key = (slots, k, tuple(places))
+                    if key not in costs or not grids[k].allows(places):
+                        costs[key] = grids[k].cost_of(places)
+                    self.master.add(k, places, costs[key])
                 if not self._converge(grids, each):
                     return
                 routes = [(k, list(places)) for k, places in self.master.columns]
