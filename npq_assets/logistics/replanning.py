@@ -403,7 +403,7 @@ def _told_anew(
             "deliveries_changed": len(changed),
         },
     }
-    more["gap"] = (more["expected_cost"] - more["lower_bound"]) / max(more["expected_cost"], 1e-9)
+    more["gap"] = (outcome.total - bound) / max(outcome.total, 1e-9)  # of the routes, before warnings
     plan = RoutePlan(
         served,
         dropped,

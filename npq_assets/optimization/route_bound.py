@@ -49,7 +49,7 @@ class Effort:
         rounds: Programs solved at most.
     """
 
-    states: int = 300_000_000
+    states: int = 200_000_000
     rounds: int = 400
 
 

@@ -1,8 +1,8 @@
 """The cheapest relaxed route of a kind of vehicle under prices of stops: what column generation asks for, again and again.
 
 Time is cut into slots and a route may come back to a stop once it has forgotten it (ng-routes: Baldacci, Mingozzi and Roberti,
-Operations Research 59, 2011). Both only ever add routes or make them cheaper, so that the least reduced cost proves a bound. What is
-done with routes and reduced costs does not belong here (see `route_bound`).
+Operations Research 59, 2011). Both only ever add routes or make them cheaper, so that the least reduced cost proves a bound. What
+is done with routes and reduced costs does not belong here (see `route_bound`).
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Grid:
         G[t, j, S] = late_j(t) + min_i cost_ij + min(G[t - f, i, U], G[t - f - 1, i, U])          arriving when j may begin,
         G[t, j, S] = min_(i, s) cost_ij + h max(0, ready_j - end of slot s - service_i - drive_ij) + G[s, i, U]     waiting for it,
 
-    where late_j(t) counts from the slot's begin. A route driven at any times T is among these, at its slots floor(T / d), at no more
-    than it costs: legs cost what they cost, its lateness is counted from a slot's begin and its waiting to a slot's end.
+    where late_j(t) counts from the slot's begin. A route driven at any times T is among these, at its slots floor(T / d), at no
+    more than it costs: legs cost what they cost, its lateness is counted from a slot's begin and its waiting to a slot's end.
     Whatever is a function of one stop's time of arrival can be counted so: lateness that is bought off is min(late, spared).
 
     Args:
@@ -142,7 +142,9 @@ class Grid:
         self.from_arrival = base + ((which * depth + self.pad - self.least) * line)[:, :, None]
         # Of two equal layouts, the one whose minimum NumPy finds faster.
         self.axis = 2 if self.width <= 16 else 1
-        self.looked_at = np.ascontiguousarray(self.from_arrival.transpose(0, 2, 1)) if self.axis == 2 else self.from_arrival
+        self.looked_at = (
+            np.ascontiguousarray(self.from_arrival.transpose(0, 2, 1)) if self.axis == 2 else self.from_arrival
+        )
         self.from_waiting = base + ((2 * depth + self.pad + self.waits) * line)[:, :, None]
         at_once = (self.least == 0) & np.isfinite(self.cost)
         self.at_once = np.flatnonzero(at_once.any(axis=1))
@@ -174,7 +176,9 @@ class Grid:
         bit = np.full((n, n), -1)
         for j, others in enumerate(neighbours):
             bit[j, others] = np.arange(len(others))
-        has = np.where(bit[:, :, None] >= 0, (sets[None, None, :] >> np.maximum(bit, 0)[:, :, None]) & 1, 1).astype(bool)
+        has = np.where(bit[:, :, None] >= 0, (sets[None, None, :] >> np.maximum(bit, 0)[:, :, None]) & 1, 1).astype(
+            bool
+        )
         result = np.zeros((n, n, len(sets)), np.int64)
         for b in range(max(map(len, neighbours), default=0)):
             place = np.array([others[b] if b < len(others) else -1 for others in neighbours])
