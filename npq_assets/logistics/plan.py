@@ -28,6 +28,7 @@ from npq_assets.optimization.routing import (
     clock_text,
     evaluate,
     explanations,
+    left_out,
     lower_bound,
     routes_of,
     savings_routes,
@@ -109,7 +110,9 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         tried.append((quantile, factor, best[0], slowed, best[1]))
         start = best[0]
     quantile, factor, routes, slowed, outcome = min(tried, key=lambda t: (round(t[4].total, 6), t[0]))
-    bound = min(lower_bound(problem, inputs.minutes * least_factor(inputs, traffic)), outcome.total)
+    # Every plan that was looked at keeps its shifts at this factor or more.
+    least = min(usual, *(f for _, f, _, _, _ in tried))
+    bound = min(expected_bound(inputs, traffic, with_minutes(problem, inputs.minutes * least), routes), outcome.total)
     words = explanations(slowed, routes, Params(iterations=_iterations(inputs), seed=inputs.settings.seed, explain=3))
     alerts = alerts_of(inputs, slowed, routes, outcome, words, inputs.snapshot)
     sourcing, worth, flow_facts = _sourcing(inputs)
@@ -146,7 +149,7 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         "expected late cost": float(outcome.late.mean(axis=1).sum()),
         "naive late cost": float(naive.late.mean(axis=1).sum()),
         "status": "relaxed" if dropped.height else "feasible",
-        "solver": "PyVRP; bound by HiGHS",
+        "solver": "PyVRP; bound by column generation, HiGHS",
         "model_version": traffic.version,
         "model_trained_as_of": traffic.trained_as_of.isoformat(),
         "input_snapshot": inputs.snapshot,
@@ -154,7 +157,8 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         "skipped": list(inputs.skipped),
         **flow_facts,
     }
-    facts["gap"] = (facts["expected_cost"] - facts["lower_bound"]) / max(facts["expected_cost"], 1e-9)
+    # Of the routes alone: what warnings spare is no work of theirs, and the bound is not told of it.
+    facts["gap"] = (outcome.total - bound) / max(outcome.total, 1e-9)
     return RoutePlan(
         served,
         dropped,
@@ -169,12 +173,44 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
     )
 
 
-def least_factor(inputs: LogisticsInputs, traffic: Traffic) -> float:
-    """The least mean factor of any leg, which the bound drives with: over all hours, and lengths from short to long."""
-    grid = hours_of_day(inputs, tuple(range(24)))
+def expected_bound(inputs: LogisticsInputs, traffic: Traffic, problem: RoutingProblem, routes: Routes) -> float:
+    """No plan of the day is expected to cost less before warnings: see `routing.lower_bound`.
+
+    Args:
+        inputs: What was known.
+        traffic: How long legs will take.
+        problem: The day, with times that plans keep their shifts at or above.
+        routes: A good plan to start from; it says which deliveries that must be made cannot be.
+    """
+    return lower_bound(problem, least_minutes(inputs, traffic), left=left_out(problem, routes), start=routes)
+
+
+def least_minutes(inputs: LogisticsInputs, traffic: Traffic) -> Array:
+    """Mean minutes of every leg at the hour of the shifts at which they are least (P, P), of the distribution that is drawn from.
+
+    A leg's depot and region are those of the stop it leads to, of the stop it leaves on the way home (see `leg_frame`). Means are
+    asked for at lengths from short to long; a leg in between takes the lesser factor of its neighbours.
+    """
+    first, last = inputs.vehicles["shift_start"].min(), inputs.vehicles["shift_end"].max()
+    hours = np.arange(np.floor(float(first) / 30.0), np.ceil(float(last) / 30.0) + 1) / 2.0  # type: ignore[arg-type]
     known = inputs.minutes[np.isfinite(inputs.minutes) & (inputs.minutes > 0)]
-    lengths = np.unique(np.quantile(known, np.linspace(0, 1, 9))) if known.size else np.array([20.0])
-    return float(min(traffic.mean(grid.with_columns(pl.lit(float(usual)).alias("usual"))).min() for usual in lengths))
+    lengths = np.unique(np.quantile(known, np.linspace(0, 1, 25))) if known.size else np.array([20.0])
+    kinds = inputs.deliveries.select("depot_id", "region").unique().sort("depot_id", "region")
+    grid = with_day(inputs, kinds.join(pl.DataFrame({"hour": np.unique(hours % 24.0)}), how="cross"))
+    asked = grid.join(pl.DataFrame({"usual": lengths}), how="cross", maintain_order="left_right")
+    factor = traffic.mean(asked).reshape(kinds.height, -1, len(lengths)).min(axis=1)
+    row_of = {pair: k for k, pair in enumerate(kinds.rows())}
+    of_place = np.full(len(inputs.minutes), -1)
+    for place, pair in zip(
+        inputs.deliveries["place"].to_list(), inputs.deliveries.select("depot_id", "region").rows(), strict=True
+    ):
+        of_place[place] = row_of[pair]
+    # Between depots, where nobody drives, the least of all.
+    table = np.vstack([factor, factor.min(axis=0)])
+    kind = np.where(of_place[None, :] >= 0, of_place[None, :], of_place[:, None])
+    usual = np.where(np.isfinite(inputs.minutes), inputs.minutes, 0.0)
+    above = np.clip(np.searchsorted(lengths, usual), 0, len(lengths) - 1)
+    return inputs.minutes * np.minimum(table[kind, above], table[kind, np.maximum(above - 1, 0)])
 
 
 def _iterations(inputs: LogisticsInputs) -> int:

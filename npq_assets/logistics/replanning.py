@@ -26,7 +26,7 @@ from npq_assets.logistics.plan import (
     alerts_of,
     decisions_of,
     expected,
-    least_factor,
+    expected_bound,
     moment,
     risks_of,
     tours_of,
@@ -41,7 +41,6 @@ from npq_assets.optimization.routing import (
     clock_text,
     explanations,
     insert_left,
-    lower_bound,
     routes_of,
     timetable,
     with_minutes,
@@ -323,6 +322,16 @@ def _begins(routes: pl.DataFrame, inputs: LogisticsInputs, day: date) -> dict[in
     }
 
 
+def _as_late_as(whole: RoutingProblem, planned: RoutingProblem, routes: Routes) -> RoutingProblem:
+    """The day with shifts that last until its vehicles are back: one that drives already may come back later than it should."""
+    ends = whole.vehicles["shift_end"].to_list()
+    for v, visits in routes.items():
+        ends[v] = max(float(ends[v]), timetable(planned, v, visits)[3])
+    return replace(
+        whole, vehicles=whole.vehicles.with_columns(pl.Series("shift_end", ends, dtype=pl.Float64)), departs={}
+    )
+
+
 def _price_of_time(inputs: LogisticsInputs, stop: int, prices: Prices) -> float:
     own = inputs.deliveries["rebook_cost"][stop]
     return prices.time if own is None else float(own)
@@ -357,7 +366,7 @@ def _told_anew(
     traffic = learn(inputs, home)
     outcome = expected(inputs, traffic, planned, routes)
     naive = expected(inputs, traffic, by_hand_problem, by_hand)
-    bound = min(lower_bound(inputs.problem(), inputs.minutes * least_factor(inputs, traffic)), outcome.total)
+    bound = min(expected_bound(inputs, traffic, _as_late_as(by_hand_problem, planned, routes), routes), outcome.total)
     alerts = alerts_of(inputs, planned, routes, outcome, words, snapshot)
     served, dropped = decisions_of(
         inputs, planned, routes, outcome, naive, by_hand, bound, words, snapshot, rule="a dispatcher's insertion"
@@ -383,7 +392,8 @@ def _told_anew(
         "dropped": dropped.height,
         "expected_cost": cost,
         "naive_cost": float(everything["naive_expected_cost"].sum()),
-        "lower_bound": min(float(everything["lower_bound"].sum()), cost),
+        # Rows that do not change keep the bounds they were decided with; the day's is that of the day as it is known now.
+        "lower_bound": min(bound, cost),
         "status": "relaxed" if dropped.height else "feasible",
         "input_snapshot": snapshot,
         "replanned": {
@@ -393,7 +403,7 @@ def _told_anew(
             "deliveries_changed": len(changed),
         },
     }
-    more["gap"] = (more["expected_cost"] - more["lower_bound"]) / max(more["expected_cost"], 1e-9)
+    more["gap"] = (outcome.total - bound) / max(outcome.total, 1e-9)  # of the routes, before warnings
     plan = RoutePlan(
         served,
         dropped,

@@ -5,8 +5,8 @@
                 routes to shifts, distances and the depot that the goods start from,
 
 with y_k a vehicle used, d and T distance and time on the road, F, c, h its costs (Toth & Vigo, Vehicle Routing: Problems,
-Methods, and Applications, 2nd ed., ch. 1 and 5; lateness and drops are priced). PyVRP searches; the bound is that of a linear
-program over arcs by kind of vehicle with rounded capacity cuts (ibid., sec. 2.2), from which no plan can escape.
+Methods, and Applications, 2nd ed., ch. 1 and 5; lateness and drops are priced). PyVRP searches; the bound, from which no plan
+can escape, is that of column generation over relaxed routes, or of a linear program over arcs (see `route_bound`).
 
 How roads become distances does not belong here (see `paths`), nor how late traffic makes a plan (see `evaluate`'s callers).
 """
@@ -24,6 +24,9 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from npq_assets.optimization.result import Result
+from npq_assets.optimization.route_bound import Effort as BoundEffort
+from npq_assets.optimization.route_bound import arc_bound, route_bound
+from npq_assets.optimization.route_pricing import ALWAYS, Kind
 from npq_assets.optimization.route_rules import savings
 from npq_assets.optimization.route_search import Effort, Found, Plan, as_solution, iterations_for, search
 
@@ -138,7 +141,7 @@ def solve(
         routes |= _search(problem, part, params, start, progress)
     plan = schedule(problem, routes)
     objective = total_cost(problem, routes)
-    bound = min(lower_bound(problem), objective) if params.bound else 0.0
+    bound = min(lower_bound(problem, left=left_out(problem, routes), start=routes), objective) if params.bound else 0.0
     messages = explanations(problem, routes, params)
     lost = plan.filter(pl.col("vehicle_id").is_null()).join(
         problem.stops.filter(pl.col("drop_cost").is_null()), on="delivery_id", how="semi"
@@ -152,7 +155,7 @@ def solve(
         objective,
         bound,
         relaxation=messages,
-        solver="PyVRP; bound: linear program with capacity cuts, HiGHS",
+        solver="PyVRP; bound: column generation over ng-routes, HiGHS",
         seconds=time.monotonic() - began,
     )
 
@@ -768,6 +771,12 @@ def total_cost(problem: RoutingProblem, routes: Routes) -> float:
     return evaluate(problem, routes).total
 
 
+def left_out(problem: RoutingProblem, routes: Routes) -> set[int]:
+    """Stops that must be delivered and are on no route."""
+    served = {s for visits in routes.values() for s in visits}
+    return {s for s, price in enumerate(problem.stops["drop_cost"].to_list()) if price is None and s not in served}
+
+
 def violations(problem: RoutingProblem, routes: Routes) -> list[str]:
     """Rules that routes break, in words; empty if they keep all: capacity, shift, distance, depot, each stop at most once."""
     broken: list[str] = []
@@ -1103,165 +1112,146 @@ def worth_of_vehicles(problem: RoutingProblem, routes: Routes, params: Params, m
 
 # The bound -----------------------------------------------------------------------------------------------------------------
 
+_COSTS = ("depot", "capacity", "fixed_cost", "cost_per_km", "cost_per_minute")
+_LIMITS = ("shift_start", "shift_end", "max_km")
 
-def lower_bound(problem: RoutingProblem, minutes: Array | None = None, rounds: int = 8, largest: int = 250) -> float:
-    """No plan costs less: arcs by kind of vehicle as a linear program, with rounded capacity cuts found round by round.
 
-    Waiting, lateness, shifts and windows cost nothing here, so the bound also holds for expected costs under uncertain times
-    if `minutes` are expected ones. Above `largest` stops a part is bounded by the cheapest arc into each stop.
+def lower_bound(
+    problem: RoutingProblem,
+    minutes: Array | None = None,
+    rounds: int = 8,
+    largest: int = 250,
+    *,
+    left: Collection[int] | None = None,
+    spared: Array | None = None,
+    start: Routes | None = None,
+    effort: BoundEffort | None = None,
+) -> float:
+    """No plan costs less: the larger of two relaxations, part by part.
+
+    One is a linear program over arcs by kind of vehicle with rounded capacity cuts, in which waiting, lateness, shifts and windows
+    cost nothing. The other is column generation over ng-routes (see `route_bound`), which counts them. Both hold for plans as
+    planned (`minutes` None: `total_cost` of routes without `violations`, whenever their vehicles leave), and for expected costs
+    under uncertain times (`evaluate` with scenarios) if `minutes` are no more than the expected ones of every leg:
+
+    - Routes and departures are settled before traffic is known. Then arrivals and the return are sums and maxima of times of legs,
+      so convex and not decreasing in them, and so are lateness and, the departure settled, the time on the road. By Jensen's
+      inequality (for dependent legs too) their expectations are at least what they are at expected times, and those are at least
+      what they are at `minutes`, at the same departure, and so at the best one.
+    - Capacities, shifts and longest distances limit what is planned, in the times of `problem.minutes`: the bound holds for plans
+      whose vehicles are back in their shifts at these or longer times. Where `minutes` are longer by up to a factor, the shift is
+      longer by it here, since times that are stretched as a whole stretch the way back by no more.
+    - A window may be broken at its price (`late_cost`), so it limits nothing. With `spared`, lateness counts at most what buys it
+      off, so the bound also holds for what is left to pay after warnings.
 
     Args:
         problem: The day.
         minutes: Driving times that cost money (P, P); None: those of the problem.
         rounds: Rounds of cuts at most.
-        largest: Stops up to which the program is solved.
+        largest: Stops up to which programs are solved; above it a part is bounded by the cheapest arc into each stop.
+        left: Stops that must be delivered (no drop cost) and that the plans concerned leave out, at no cost; the bound holds for
+            plans that leave out no others but those that no vehicle can serve. None: they may leave out any.
+        spared: Money for which each stop's lateness can be bought off (n); inf: not at all.
+        start: Routes to start from: they save work.
+        effort: Limits by work of column generation.
     """
     times = problem.minutes if minutes is None else minutes
-    return sum(_part_bound(problem, stops, vehicles, times, rounds, largest) for stops, vehicles in _parts(problem))
-
-
-def _part_bound(
-    problem: RoutingProblem, stops: list[int], vehicles: list[int], minutes: Array, rounds: int, largest: int
-) -> float:
-    from scipy.optimize import linprog
-    from scipy.sparse import coo_array, vstack
-
-    rows, cars = problem.stops, problem.vehicles
-    drop = np.array([0.0 if rows["drop_cost"][s] is None else float(rows["drop_cost"][s]) for s in stops])
-    if not vehicles:
-        return float(drop.sum())
-    kinds: dict[tuple[Any, ...], list[int]] = {}
-    for v in vehicles:
-        row = cars.row(v, named=True)
-        names = ("depot", "capacity", "fixed_cost", "cost_per_km", "cost_per_minute")
-        kinds.setdefault(tuple(row[name] for name in names), []).append(v)
-    n = len(stops)
-    quantity = np.array([float(rows["quantity"][s]) for s in stops])
-    service = np.array([0.0, *(float(rows["service"][s]) for s in stops)])
-    costs, caps, counts, fixed = [], [], [], []
-    for (depot, capacity, fix, per_km, per_minute), members in sorted(kinds.items()):
-        places = np.array([int(depot), *(int(rows["place"][s]) for s in stops)])
-        grid = np.ix_(places, places)
-        # A rate of zero must not turn a road that is not there into no number.
-        c = np.where(np.isfinite(problem.km[grid]), problem.km[grid], 0.0) * per_km
-        c = c + per_minute * (np.where(np.isfinite(minutes[grid]), minutes[grid], 0.0) + service[:, None])
-        c[~(np.isfinite(problem.km[grid]) & np.isfinite(minutes[grid]))] = np.inf
-        origin = [rows["depot"][s] for s in stops]
-        for i, o in enumerate(origin):
-            if (o is not None and int(o) != int(depot)) or quantity[i] > capacity + 1e-9:
-                c[i + 1, :] = c[:, i + 1] = np.inf
-        np.fill_diagonal(c, np.inf)
-        costs.append(c)
-        caps.append(float(capacity))
-        counts.append(len(members))
-        fixed.append(float(fix))
-    if n > largest:
-        into = np.min([c.min(axis=0)[1:] for c in costs], axis=0)
-        into = np.where(np.isfinite(into), into, drop)
-        per_unit = min(f / cap for f, cap in zip(fixed, caps, strict=True) if cap > 0)
-        optional = np.array([rows["drop_cost"][s] is not None for s in stops])
-        each = into + per_unit * quantity
-        return float(np.where(optional, np.minimum(each, drop), each).sum())
-    # Variables: arcs of each kind, vehicles used of each kind, stops dropped.
-    arcs = [(k, i, j) for k, c in enumerate(costs) for i, j in zip(*np.nonzero(np.isfinite(c)), strict=True)]
-    kind, tail, head = (np.array(column, dtype=np.int64) for column in zip(*arcs, strict=True)) if arcs else (
-        np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
-    )  # fmt: skip
-    m, kk = len(arcs), len(costs)
-    price = np.concatenate([[costs[k][i, j] for k, i, j in arcs], fixed, drop])
-    width = m + kk + n
-
-    def row_of(entries: list[tuple[NDArray[np.int64], float]]) -> Any:
-        columns = np.concatenate([e for e, _ in entries])
-        values = np.concatenate([np.full(len(e), value) for e, value in entries])
-        return coo_array((values, (np.zeros(len(columns), np.int64), columns)), shape=(1, width))
-
-    equal, right = [], []
-    for i in range(1, n + 1):  # each stop is entered once or dropped
-        equal.append(row_of([(np.flatnonzero(head == i), 1.0), (np.array([m + kk + i - 1]), 1.0)]))
-        right.append(1.0)
-    for k in range(kk):
-        mine = kind == k
-        for i in range(1, n + 1):
-            equal.append(
-                row_of([(np.flatnonzero(mine & (head == i)), 1.0), (np.flatnonzero(mine & (tail == i)), -1.0)])
-            )
-            right.append(0.0)
-        equal.append(row_of([(np.flatnonzero(mine & (tail == 0)), 1.0), (np.array([m + k]), -1.0)]))
-        right.append(0.0)
-    below, limit = [], []
-    for k in range(kk):  # loads of a kind fit in the vehicles of it that are used
-        mine = np.flatnonzero((kind == k) & (head > 0))
-        loads = coo_array(
-            (np.concatenate([quantity[head[mine] - 1], [-caps[k]]]), (np.zeros(len(mine) + 1, np.int64), np.append(mine, m + k))),
-            shape=(1, width),
-        )  # fmt: skip
-        below.append(loads)
-        limit.append(0.0)
-    bounds = [(0.0, 1.0)] * m + [(0.0, float(c)) for c in counts]
-    bounds += [(0.0, 1.0)] * len(stops)
-    best, largest_cap = 0.0, max(caps)
-    # A load above every capacity is dropped whatever happens: it must not ask for vehicles in the cuts.
-    carried = np.where(quantity > largest_cap + 1e-9, 0.0, quantity)
-    for _ in range(rounds):
-        found: Any = linprog(  # type: ignore[call-overload]
-            price,
-            A_ub=vstack(below).tocsr(),
-            b_ub=limit,
-            A_eq=vstack(equal).tocsr(),
-            b_eq=right,
-            bounds=bounds,
-            method="highs",
+    total, limits = 0.0, effort or BoundEffort()
+    parts = _parts(problem)
+    size = sum(len(stops) ** 2 for stops, _ in parts if len(stops) <= largest)
+    for stops, vehicles in parts:
+        prices = [problem.stops["drop_cost"][s] for s in stops]
+        drop = np.array([0.0 if price is None else float(price) for price in prices])
+        if not vehicles or not stops:
+            total += float(drop.sum())
+            continue
+        hopeless = np.array([why_hopeless(problem, s, vehicles) is not None for s in stops])
+        must = np.array(
+            [left is not None and price is None and s not in left for s, price in zip(stops, prices, strict=True)]
         )
-        if not found.success:
-            break
-        best = float(found.fun)
-        cuts = _capacity_cuts(found.x, kind, tail, head, n, m, kk, carried, largest_cap)
-        if not cuts:
-            break
-        for inside, need in cuts:
-            member = np.zeros(n + 1, dtype=bool)
-            member[inside] = True
-            entering = np.flatnonzero(member[head] & ~member[tail])
-            # Entered at least `need` times, less one for each stop of the set that is dropped.
-            below.append(row_of([(entering, -1.0), (m + kk + np.array(inside) - 1, -1.0)]))
-            limit.append(-float(need))
-    return max(0.0, best * (1 - 1e-7))
+        must &= ~hopeless
+        arcs = arc_bound(_kinds(problem, stops, vehicles, times, _COSTS, spared), drop, must, rounds, largest)
+        if len(stops) > largest:
+            total += arcs
+            continue
+        kinds = _kinds(problem, stops, vehicles, times, _COSTS + _LIMITS, spared)
+        row_of = {s: k for k, s in enumerate(stops)}
+        kind_of = {v: k for k, (_, members) in enumerate(kinds) for v in members}
+        routes = [
+            (kind_of[v], [row_of[s] + 1 for s in visits])
+            for v, visits in sorted((start or {}).items())
+            if v in kind_of and visits and all(s in row_of for s in visits)
+        ]
+        # Work is shared out as stops by stops, which is what a state of the same time and memory costs.
+        own = replace(limits, states=int(limits.states * len(stops) ** 2 / size))
+        total += max(arcs, route_bound([kind for kind, _ in kinds], drop, must, routes, own).value)
+    return total
 
 
-def _capacity_cuts(
-    x: Array, kind: Any, tail: Any, head: Any, n: int, m: int, kk: int, quantity: Array, capacity: float
-) -> list[tuple[list[int], int]]:
-    """Sets of stops that a fractional plan enters less often than their load needs: components, then greedy growth."""
-    flow = np.zeros((n + 1, n + 1))
-    np.add.at(flow, (tail, head), x[:m])
-    dropped = x[m + kk :]
-    both = flow + flow.T
-    cuts: dict[tuple[int, ...], int] = {}
-
-    def consider(inside: list[int]) -> None:
-        outside = np.ones(n + 1, dtype=bool)
-        outside[inside] = False
-        entering = float(flow[np.ix_(outside.nonzero()[0], np.array(inside))].sum())
-        need = int(np.ceil(quantity[np.array(inside) - 1].sum() / capacity - 1e-9)) if capacity > 0 else 1
-        need = max(1, need)
-        if entering + float(dropped[np.array(inside) - 1].sum()) < need - 1e-4:
-            cuts[tuple(sorted(inside))] = need
-
-    for seed in range(1, n + 1):
-        inside, pull = [seed], both[seed].copy()
-        pull[[0, seed]] = -1.0
-        consider(inside)
-        while len(inside) < n:
-            pick = int(np.argmax(pull))
-            if pull[pick] <= 1e-6:
-                break
-            inside.append(pick)
-            pull += np.where(pull < 0, 0.0, both[pick])
-            pull[pick] = -1.0
-            consider(inside)
-    ranked = sorted(cuts.items(), key=lambda item: (len(item[0]), item[0]))
-    return [(list(inside), need) for inside, need in ranked[:80]]
+def _kinds(
+    problem: RoutingProblem,
+    stops: list[int],
+    vehicles: list[int],
+    minutes: Array,
+    names: Sequence[str],
+    spared: Array | None,
+) -> list[tuple[Kind, list[int]]]:
+    """Vehicles of a part that are alike in `names`, as arrays, and their rows; stops that a kind may not serve have no legs."""
+    rows, cars = problem.stops, problem.vehicles
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for v in vehicles:
+        # A vehicle without a limit of distance comes after those with one.
+        key = tuple(np.inf if cars[name][v] is None else cars[name][v] for name in names)
+        alike.setdefault(key, []).append(v)
+    n = len(stops)
+    column = lambda name: np.concatenate([[0.0], rows[name].gather(stops).fill_null(0.0).to_numpy().astype(float)])  # noqa: E731
+    quantity, service = column("quantity"), column("service")
+    origin = [rows["depot"][s] for s in stops]
+    bought = np.full(n + 1, np.inf)
+    if spared is not None:
+        bought[1:] = np.asarray(spared, float)[stops]
+    found = []
+    for key, members in sorted(alike.items()):
+        car = cars.row(members[0], named=True)
+        depot, capacity, start, end = (
+            int(key[0]),
+            float(car["capacity"]),
+            float(car["shift_start"]),
+            float(car["shift_end"]),
+        )
+        places = np.array([depot, *(int(rows["place"][s]) for s in stops)])
+        grid = np.ix_(places, places)
+        km, driving, planned = problem.km[grid], minutes[grid], problem.minutes[grid]
+        there = np.isfinite(km) & np.isfinite(driving) & np.isfinite(planned)
+        for i, o in enumerate(origin):
+            if (o is not None and int(o) != depot) or quantity[i + 1] > capacity * (1 + 1e-9) + 1e-3:
+                there[i + 1, :] = there[:, i + 1] = False
+        np.fill_diagonal(there, False)
+        # A rate of zero must not turn a road that is not there into no number.
+        km, driving = np.where(there, km, 0.0), np.where(there, driving, 0.0)
+        cost = km * car["cost_per_km"] + car["cost_per_minute"] * (driving + service[:, None])
+        stretched = there & (driving > planned)
+        with np.errstate(divide="ignore"):
+            factor = float(np.max(driving[stretched] / planned[stretched], initial=1.0))
+        # What the rules forgive (see `violations`) is forgiven here: per place on the way, of which there are at most so many.
+        longest = 2 + min(
+            n,
+            int((np.cumsum(np.sort(quantity[1:])) <= capacity * (1 + 1e-9) + 1e-3).sum()),
+            int((np.cumsum(np.sort(service[1:])) <= end - start + 0.05 * (n + 2)).sum()),
+        )
+        back = start + factor * (end + 0.05 * longest + 1e-6 - start)
+        found.append(
+            (
+                Kind(
+                    len(members), float(car["fixed_cost"]), float(car["cost_per_minute"]), np.where(there, cost, np.inf),
+                    driving, km, quantity, column("ready"), column("due"), service, column("late_cost"), bought,
+                    capacity * (1 + 1e-9) + 2e-3, start - 1e-6, min(back, ALWAYS),
+                    np.inf if car["max_km"] is None else float(car["max_km"]) + 0.01 * longest + 1e-6,
+                ),
+                members,
+            )
+        )  # fmt: skip
+    return found
 
 
 def with_minutes(problem: RoutingProblem, minutes: Array) -> RoutingProblem:

@@ -11,10 +11,11 @@ from npq_assets.errors import Unavailable
 from npq_assets.logistics.checks import judge_plan
 from npq_assets.logistics.inputs import _LEGS, LogisticsInputs, _day, _Ways, opening
 from npq_assets.logistics.outcome import realized, tracking
-from npq_assets.logistics.plan import RoutePlan, plan_day
+from npq_assets.logistics.plan import RoutePlan, expected, expected_bound, plan_day
 from npq_assets.logistics.showing import route_map, write_dispatch
 from npq_assets.logistics.traffic import LEVELS, Traffic
 from npq_assets.optimization.paths import Conditions, Detour
+from npq_assets.optimization.routing import savings_routes, with_minutes
 from npq_assets.settings import Home
 
 DAY = date(2025, 7, 1)
@@ -81,6 +82,26 @@ def test_the_plan_passes_its_checks_and_its_costs_add_up(inputs: LogisticsInputs
     assert rows["expected_cost"].sum() - spared == pytest.approx(plan.facts["expected_cost"])
     assert rows["naive_expected_cost"].sum() == pytest.approx(plan.facts["naive_cost"])
     assert rows["lower_bound"].sum() <= rows["expected_cost"].sum() + 1e-6
+
+
+def test_the_bound_is_below_every_plan_before_it_is_cut_to_the_cost(
+    inputs: LogisticsInputs, plan: RoutePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It is that of expected costs, which 200 scenarios meet to some percent only: their luck of the day is shared.
+    monkeypatch.setattr("npq_assets.logistics.plan.SCENARIOS", 40_000)
+    problem = with_minutes(inputs.problem(), inputs.minutes)
+    stop_of = {name: s for s, name in enumerate(inputs.deliveries["delivery_id"])}
+    vehicle_of = {name: v for v, name in enumerate(inputs.vehicles["vehicle_id"])}
+    routes: dict[int, list[int]] = {}
+    for vehicle, delivery in plan.routes.sort("vehicle_id", "stop").select("vehicle_id", "delivery_id").iter_rows():
+        routes.setdefault(vehicle_of[vehicle], []).append(stop_of[delivery])
+    cost = expected(inputs, ASSUMED, with_minutes(problem, inputs.minutes * plan.facts["factor"]), routes).total
+    bound = expected_bound(inputs, ASSUMED, problem, routes)
+    assert 0.9 * cost <= bound <= cost
+    for factor in (1.0, 1.2, 1.5):
+        slowed = with_minutes(problem, inputs.minutes * factor)
+        assert bound <= expected(inputs, ASSUMED, slowed, savings_routes(slowed)).total + 1e-6
+        assert bound <= expected(inputs, ASSUMED, slowed, {}).total + 1e-6
 
 
 def test_a_drop_without_a_road_is_dropped_and_said(plan: RoutePlan) -> None:
