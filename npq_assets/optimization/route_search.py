@@ -2,11 +2,14 @@
 
 Works on PyVRP's own problem object. What a stop, a vehicle or a euro is does not belong here (see `routing`).
 
-Several processes first search the whole problem from different seeds. On large problems the best plan is then cut into as
-many regions as there are processes, by the angle at which routes lie from their common centre (barycentre clustering:
-Santini, Schneider, Vidal and Vigo, Decomposition strategies for vehicle routing heuristics, INFORMS J. on Computing 35,
-2023); each process improves its region, the regions are joined, and the next cut is turned, so that no border stays.
-After every round the best plan is put together anew from the routes that all processes met (see `route_pool`).
+Several processes first search the whole problem from different seeds. On large problems the best plan is then cut into
+regions, by the angle at which routes lie from their common centre, or along lines of any direction where there are several
+depots (barycentre clustering: Santini, Schneider, Vidal and Vigo, Decomposition strategies for vehicle routing heuristics,
+INFORMS J. on Computing 35, 2023); each process improves its regions, they are joined, and the next cut is turned, so that no
+border stays. After a round the best plan is put together anew from the routes that all processes met (see `route_pool`), less
+and less often while that brings nothing. A round that brings next to nothing makes the next ones more patient: late acceptance
+then looks back on more plans (Burke and Bykov, The late acceptance hill-climbing heuristic, European J. of Operational
+Research 258, 2017), which is slower and ends better.
 """
 
 from __future__ import annotations
@@ -26,12 +29,15 @@ Penalties = tuple[list[float], float, float]
 """What the search charges for a unit of load, a second and a metre too many."""
 
 _DECOMPOSE_FROM = 250
-_FIRST_SHARE = 0.1
 _FIRST_SHARE_WHOLE = 0.4  # where the problem is not cut into regions
 _ROUND_SECONDS = 6.0
 _LEAST_SECONDS = 5.0  # a shorter search would spend its time on starting rounds
 _RECOMBINE_SECONDS = 2.0
 _MAX_PENALTY = 1e7
+_LITTLE = 0.0005  # a round that gains a smaller share of the cost
+_PATIENCE = 3  # makes the history so many times as long
+_MOST_HISTORY = 10_000
+_LONGEST_REST = 7  # rounds without putting a plan together
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Style:
         penalty: First price of breaking a rule, in prices of an average way (see `first_penalties`).
         neighbours: Clients beside each client that moves are tried with.
         region: Clients of a region, where the problem is cut.
+        whole: Share of the time before it is cut.
     """
 
     history: int = 300
@@ -51,23 +58,24 @@ class Style:
     penalty: float = 1.0
     neighbours: int = 50
     region: int = 250
+    whole: float = 0.1
 
 
 def style_for(data: Any, large: bool = False) -> Style:
     """Patient where there are windows, greedy where there are none or where time allows few iterations.
 
     Windows make an iteration several times as dear, so a large problem with windows, or several depots, also changes less at
-    once, tries fewer moves and is cut finer. Where clients may be left out the search stays patient (a greedy one made
-    re-planned days dearer).
+    once, tries fewer moves, is cut finer and sooner: in a region an iteration costs a fraction of one on the whole. Where
+    clients may be left out the search stays patient (a greedy one made re-planned days dearer).
     """
     if optional(data):
         return Style()
-    windows = any(c.tw_early > 0 for c in data.clients())
-    if not windows:
+    if not any(c.tw_early > 0 for c in data.clients()):
         return Style(history=100, penalty=10.0)
     if data.num_depots > 1:
-        return Style(history=100, shakes=10, penalty=1.0, neighbours=30, region=150)
-    return Style(history=100, shakes=10, penalty=10.0, neighbours=30, region=150) if large else Style()
+        # Several depots come late to plans as good as one does: they pay for patience as soon as there is time for it.
+        return Style(1000 if large else 100, shakes=10, penalty=1.0, neighbours=30, region=150, whole=0.04)
+    return Style(history=400, shakes=10, penalty=10.0, neighbours=30, region=150, whole=0.04) if large else Style()
 
 
 @dataclass(frozen=True)
@@ -287,27 +295,34 @@ class Team:
         if self._pool is None:
             return search(data, Effort(seconds), seed, start)
         large = data.num_clients >= _DECOMPOSE_FROM and data.num_groups == 0 and seconds >= _LEAST_SECONDS
-        first, later = (
-            (seconds * _FIRST_SHARE, _ROUND_SECONDS) if large else (seconds * _FIRST_SHARE_WHOLE, seconds / 5)
-        )
         pool, style = RoutePool(), style_for(data, large)
+        first, later = (seconds * style.whole, _ROUND_SECONDS) if large else (seconds * _FIRST_SHARE_WHOLE, seconds / 5)
         # Part of each round's time, also of the last, is for putting the best plan together anew.
         choice = min(_RECOMBINE_SECONDS, 0.05 * seconds)
         best = self._together(data, start, max(first - choice, 0.3), seed, None, style, pool)
         best = self._recombined(data, best, pool, choice)
-        turn = 0
+        turn, rest, pause = 0, 0, 0
         while True:
             left = seconds - (time.monotonic() - began) - choice - 0.1
             if left < min(2.0, 0.25 * later):
                 break
             turn += 1
-            share = left if left < 1.5 * later else later - choice
+            last = left < 1.5 * later
+            share = left if last else later - choice
+            before = best
             if large and best.cost is not None:
                 best = self._round(data, best, share, seed + 101 * turn, turn, style, pool)
             else:  # regions of a plan that breaks rules would keep breaking them
                 found = self._together(data, best.plan, share, seed + 101 * turn, best.penalties, style, pool)
                 best = min(best, found, key=_rank)
-            best = self._recombined(data, best, pool, choice)
+            if before.cost is not None and best.cost is not None and before.cost - best.cost < _LITTLE * before.cost:
+                style = replace(style, history=min(_PATIENCE * style.history, _MOST_HISTORY))
+            if rest and not last:
+                rest -= 1
+                continue
+            chosen = self._recombined(data, best, pool, choice)
+            pause = min(2 * pause + 1, _LONGEST_REST) if chosen is best else 0
+            best, rest = chosen, pause
         return Found(best.plan, best.cost, best.iterations, time.monotonic() - began)
 
     def _together(
@@ -399,6 +414,8 @@ def cut(data: Any, plan: Plan, parts: int, turn: int) -> list[list[int]]:
                       for k in range(data.num_clients)], dtype=float)  # fmt: skip
     centres = np.array([where[visits].mean(axis=0) for _, visits in plan])
     sizes = np.array([len(visits) for _, visits in plan])
+    if data.num_depots > 1:
+        return _halved(centres, sizes, np.arange(len(plan)), parts, np.random.default_rng(turn))
     # A golden-ratio turn never comes back to an old border.
     middle = np.average(centres, axis=0, weights=sizes)
     offset = 2 * np.pi * ((turn * 0.618034) % 1.0)
@@ -410,6 +427,20 @@ def cut(data: Any, plan: Plan, parts: int, turn: int) -> list[list[int]]:
     share = np.cumsum(sizes[order]) - sizes[order] / 2
     part = np.minimum((share * parts / sizes.sum()).astype(int), parts - 1)
     return [found for k in range(parts) if (found := [int(r) for r in order[part == k]])]
+
+
+def _halved(centres: Any, sizes: Any, routes: Any, parts: int, rng: np.random.Generator) -> list[list[int]]:
+    """Routes cut in two along a line of any direction, again and again."""
+    if parts < 2 or len(routes) < 2:
+        return [sorted(routes.tolist())]
+    angle = rng.uniform(0.0, np.pi)
+    order = routes[np.argsort(centres[routes] @ np.array([np.cos(angle), np.sin(angle)]), kind="stable")]
+    share = np.cumsum(sizes[order]) - sizes[order] / 2
+    first = int(np.clip(np.searchsorted(share, sizes[order].sum() * (parts // 2) / parts), 1, len(order) - 1))
+    return [
+        *_halved(centres, sizes, order[:first], parts // 2, rng),
+        *_halved(centres, sizes, order[first:], parts - parts // 2, rng),
+    ]
 
 
 @dataclass(frozen=True)

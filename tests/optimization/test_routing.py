@@ -2,6 +2,7 @@
 
 import itertools
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -397,23 +398,27 @@ def test_a_vehicle_is_worth_what_it_saves() -> None:
         assert worth["method"].to_list() == [method] * 2 and worth["used"].to_list() == [min(count, 2)] * 2
 
 
-@given(seed=st.integers(0, 10_000), parts=st.integers(2, 5))
-@settings(max_examples=15, deadline=None)
-def test_regions_take_each_route_once_and_give_the_plan_back(seed: int, parts: int) -> None:
+@given(seed=st.integers(0, 10_000), parts=st.integers(2, 5), depots=st.integers(1, 2))
+@settings(max_examples=20, deadline=None)
+def test_regions_take_each_route_once_and_give_the_plan_back(seed: int, parts: int, depots: int) -> None:
     from pyvrp import Model
 
     rng = np.random.default_rng(seed)
     model = Model()
     places = [model.add_location(int(x), int(y)) for x, y in rng.integers(0, 100, (25, 2))]
-    depot = model.add_depot(places[0])
-    for place in places[1:]:
+    for place in places[depots:]:
         model.add_client(place, delivery=[1])
-    model.add_vehicle_type(10, capacity=[4], start_depot=depot, end_depot=depot)
+    for place in places[:depots]:
+        depot = model.add_depot(place)
+        model.add_vehicle_type(10, capacity=[4], start_depot=depot, end_depot=depot)
     for a in places:
         for b in places:
             model.add_edge(a, b, int(np.hypot(a.x - b.x, a.y - b.y)))
     data = model.data()
-    plan = [(0, [int(k) for k in route]) for route in np.array_split(rng.permutation(24), 8)]
+    plan = [
+        (int(rng.integers(depots)), [int(k) for k in route])
+        for route in np.array_split(rng.permutation(data.num_clients), 8)
+    ]
     for turn in (1, 2, 3):
         found = cut(data, plan, parts, turn)
         assert sorted(r for routes in found for r in routes) == list(range(8)) and all(found)
@@ -441,6 +446,35 @@ def test_a_large_search_goes_on_where_the_first_round_breaks_rules(monkeypatch: 
     data = SimpleNamespace(num_clients=400, num_groups=0, clients=list, groups=list)
     found = team.search(data, 20.0)
     assert len(asked) == 2 and found.cost is not None and found.cost < 7
+
+
+def test_rounds_that_bring_nothing_make_the_search_patient_and_spare_putting_plans_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    team = Team(1)
+    looked_back: list[int] = []
+    put_together: list[int] = []
+
+    def in_round(data: object, best: Found, *rest: Any) -> Found:
+        looked_back.append(rest[-2].history)
+        return Found(best.plan, best.cost - (100 if len(looked_back) == 3 else 0), 1, 0.0)  # type: ignore[operator]
+
+    def chosen(data: object, best: Found, *_: object) -> Found:
+        put_together.append(len(looked_back))
+        return best
+
+    monkeypatch.setattr(team, "_pool", object())
+    monkeypatch.setattr(team, "_together", lambda *_: Found([], 1000, 1, 0.0))
+    monkeypatch.setattr(team, "_round", in_round)
+    monkeypatch.setattr(team, "_recombined", chosen)
+    clock = itertools.count(0.0, 3.0)
+    monkeypatch.setattr(route_search.time, "monotonic", lambda: next(clock))
+    data = SimpleNamespace(num_clients=400, num_groups=0, clients=list, groups=list)
+    team.search(data, 40.0)
+    # The third round gained a tenth: the fourth looks back on as many plans.
+    first = looked_back[0]
+    assert looked_back[:6] == [first, 3 * first, 9 * first, 9 * first, 27 * first, 81 * first]
+    assert put_together[:3] == [0, 1, 3] and put_together[-1] == len(looked_back)  # and once more in the end
 
 
 def _in_pyvrp(
