@@ -164,6 +164,7 @@ TABLES = (
         ),
         time_column="starts_on",
         any_of=(("product_id", "family"),),
+        ordered=(("starts_on", "ends_on"),),
     ),
     Table(
         "retail",
@@ -221,5 +222,6 @@ TABLES = (
             optional("first_response_at", Kind.TIMESTAMP, "When it was first answered; empty if not yet."),
         ),
         time_column="opened_at",
+        ordered=(("opened_at", "first_response_at"), ("opened_at", "closed_at")),
     ),
 )
