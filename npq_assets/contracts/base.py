@@ -72,6 +72,7 @@ class Column:
         personal: Names or describes a natural person; stays out of marts, reports and logs.
         past: A moment that had come when the file was written: not after it, and not before the year 2000, where clocks begin
             that have lost their time.
+        veto: Of rows of a file with one key that contradict one another, one that does not say yes counts.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Column:
     references: str | None = None
     personal: bool = False
     past: bool = False
+    veto: bool = False
 
 
 @dataclass(frozen=True)

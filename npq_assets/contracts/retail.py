@@ -122,7 +122,13 @@ TABLES = (
         (
             key("customer_id", "Identifies the customer.", personal=True),
             optional("joined_on", Kind.DATE, "Day of the first contact.", personal=True),
-            optional("marketing_consent", Kind.FLAG, "Whether the customer agreed to be written to.", personal=True),
+            optional(
+                "marketing_consent",
+                Kind.FLAG,
+                "Whether the customer agreed to be written to. Of rows of a file that contradict one another, a no counts.",
+                personal=True,
+                veto=True,
+            ),
             optional("email", Kind.TEXT, "Address that messages go to.", personal=True),
         ),
         extra_columns=True,

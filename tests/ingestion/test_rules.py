@@ -221,3 +221,12 @@ def test_what_ends_before_it_begins_is_no_offer_and_no_request(home: Home) -> No
     assert take(home, "retail.service_requests").accepted == 2
     reasons = quarantine(home, "retail.service_requests")["reason"].to_list()
     assert reasons[0].startswith("closed_at 2024-04-01 00:00:00") and "first_response_at" in reasons[1]
+
+
+def test_of_contradicting_rows_a_consent_taken_back_counts(home: Home) -> None:
+    pairs = "C1,1\nC1,0\nC2,0\nC2,1\nC3,1\nC3,\nC4,1\nC4,1\n"
+    land(home, "retail.customers", "a.csv", "customer_id,marketing_consent\n" + pairs)
+    take(home, "retail.customers")
+    found = dict(raw(home, "retail.customers").select("customer_id", "marketing_consent").iter_rows())
+    assert found == {"C1": False, "C2": False, "C3": None, "C4": True}
+    assert quarantine(home, "retail.customers")["reason"].to_list()[0].startswith("the same key as line 3, with other")
