@@ -319,6 +319,9 @@ def _kind_of(reason: str) -> str:
     for mark in (" is below ", " is above "):
         if mark in words:
             return f"{words.split(' ')[0]}{mark}{words.split(mark)[1]}"
+    if " is before " in words:
+        first, second = words.split(" is before ")
+        return f"{first.split(' ')[0]} is before {second.split(' ')[0]}"
     if " '" in reason:
         return f"{words}: {reason.rsplit(chr(39), 1)[-1].strip()}"
     return words

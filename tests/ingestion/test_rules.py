@@ -204,7 +204,8 @@ def test_tables_without_files_have_an_empty_raw_table(home: Home) -> None:
 def test_what_ends_before_it_begins_is_no_offer_and_no_request(home: Home) -> None:
     rows = "offer_id,family,discount,cost_per_use,starts_on,ends_on\nA,x,.1,0,2024-04-01,2024-04-01\nB,x,.1,0,2024-04-07,2024-04-01"
     land(home, "retail.offers", "a.csv", rows)
-    assert take(home, "retail.offers").accepted == 1
+    balance = take(home, "retail.offers")
+    assert balance.accepted == 1 and balance.reasons == {"ends_on is before starts_on": 1}
     [reason] = quarantine(home, "retail.offers")["reason"]
     assert reason == "ends_on 2024-04-01 is before starts_on 2024-04-07; correct one of them"
     opened = "2024-04-02T08:00:00Z"
