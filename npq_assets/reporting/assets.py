@@ -117,11 +117,11 @@ def gather(home: Home, day: date) -> ReportData:
 
 
 def _together(*frames: pl.DataFrame) -> pl.DataFrame:
-    """Rows of several systems in one table; columns that hold different types become text."""
+    """Rows of several systems in one table: the columns that all have; those that hold different types become text."""
     filled = [frame for frame in frames if frame.height] or [frame for frame in frames if frame.width][:1]
     if not filled:
         return pl.DataFrame()
-    names = filled[0].columns
+    names = [name for name in filled[0].columns if all(name in frame.columns for frame in filled)]
     mixed = [name for name in names if len({frame.schema.get(name) for frame in filled}) > 1]
     return pl.concat([frame.with_columns(pl.col(mixed).cast(pl.String)).select(names) for frame in filled])
 
