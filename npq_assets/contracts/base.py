@@ -72,6 +72,7 @@ class Column:
         personal: Names or describes a natural person; stays out of marts, reports and logs.
         past: A moment that had come when the file was written: not after it, and not before the year 2000, where clocks begin
             that have lost their time.
+        veto: Of rows of a file with one key that contradict one another, one that does not say yes counts.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Column:
     references: str | None = None
     personal: bool = False
     past: bool = False
+    veto: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Table:
         columns: In the order of the published contract.
         time_column: When the row happened, for point-in-time reading and freshness; None for master data.
         any_of: Groups of optional columns of which at least one must be filled.
+        ordered: Pairs of columns of times, where both are filled the second not before the first.
         extra_columns: Whether columns that the contract does not name are kept (as text) rather than ignored.
         by_day: Whether accepted rows are kept by the day of `time_column`, which belongs to the key: what lands touches its own
             days only. For tables that grow by many rows an hour.
@@ -109,6 +112,7 @@ class Table:
     columns: tuple[Column, ...]
     time_column: str | None = None
     any_of: tuple[tuple[str, ...], ...] = ()
+    ordered: tuple[tuple[str, str], ...] = ()
     extra_columns: bool = False
     by_day: bool = False
 

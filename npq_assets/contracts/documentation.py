@@ -49,6 +49,8 @@ def _table(table: Table) -> str:
     lines = [f"\n### {table.full_name}\n\n{table.description}"]
     if table.any_of:
         lines[0] += " " + " ".join(f"At least one of {', '.join(group)} must be filled." for group in table.any_of)
+    if table.ordered:
+        lines[0] += " " + " ".join(f"{later} must not be before {first}." for first, later in table.ordered)
     if table.extra_columns:
         lines[0] += " Further columns are kept as text."
     lines += ["", "| column | kind | | meaning |", "| --- | --- | --- | --- |"]

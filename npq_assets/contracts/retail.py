@@ -122,7 +122,13 @@ TABLES = (
         (
             key("customer_id", "Identifies the customer.", personal=True),
             optional("joined_on", Kind.DATE, "Day of the first contact.", personal=True),
-            optional("marketing_consent", Kind.FLAG, "Whether the customer agreed to be written to.", personal=True),
+            optional(
+                "marketing_consent",
+                Kind.FLAG,
+                "Whether the customer agreed to be written to. Of rows of a file that contradict one another, a no counts.",
+                personal=True,
+                veto=True,
+            ),
             optional("email", Kind.TEXT, "Address that messages go to.", personal=True),
         ),
         extra_columns=True,
@@ -164,6 +170,7 @@ TABLES = (
         ),
         time_column="starts_on",
         any_of=(("product_id", "family"),),
+        ordered=(("starts_on", "ends_on"),),
     ),
     Table(
         "retail",
@@ -221,5 +228,6 @@ TABLES = (
             optional("first_response_at", Kind.TIMESTAMP, "When it was first answered; empty if not yet."),
         ),
         time_column="opened_at",
+        ordered=(("opened_at", "first_response_at"), ("opened_at", "closed_at")),
     ),
 )

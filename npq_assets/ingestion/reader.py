@@ -181,6 +181,15 @@ def _texts(path: Path, table: Table, encoding: str) -> Iterator[tuple[bytes, int
         yield rest, line, header
 
 
+def encoding_of(path: Path) -> str:
+    """The encoding that a text file is read in, fit to write it again; UTF-8 where the file is no text."""
+    try:
+        encoding, _ = _encoding(path)
+    except (Unreadable, OSError):
+        return "utf-8"
+    return "utf-8" if encoding == "utf-8-sig" else encoding
+
+
 def decimal_comma(path: Path) -> bool:
     """Whether numbers in the file may carry a decimal comma: only where the semicolon separates fields."""
     if path.name.lower().endswith(".parquet"):
@@ -188,7 +197,7 @@ def decimal_comma(path: Path) -> bool:
     try:
         encoding, _ = _encoding(path)
         with _text(path, encoding) as lines:
-            return _delimiter(next(iter(lines), "")) == ";"
+            return delimiter_of(next(iter(lines), "")) == ";"
     except (Unreadable, OSError, EOFError, UnicodeError):
         return False
 
@@ -260,13 +269,14 @@ def _text(path: Path, encoding: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(_open(path), encoding=encoding, errors="replace", newline="\n")
 
 
-def _delimiter(line: str) -> str:
+def delimiter_of(line: str) -> str:
+    """What separates the fields of a first line: comma, semicolon or tab."""
     counts = {mark: line.count(mark) for mark in (",", ";", "\t")}
     return max(counts, key=lambda mark: counts[mark])
 
 
 def _header(line: str, table: Table) -> Header:
-    delimiter = _delimiter(line)
+    delimiter = delimiter_of(line)
     fields = _fields(line.rstrip("\r\n"), delimiter)
     if fields is None:
         raise Unreadable("has a first line that cannot be split into column names; end lines with a line feed")

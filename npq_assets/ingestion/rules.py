@@ -78,6 +78,9 @@ def judge(
     for group in table.any_of:
         empty = pl.all_horizontal(pl.col(name).is_null() for name in group)
         reasons.append(pl.when(empty).then(pl.lit(f"one of {', '.join(group)} must be filled")))
+    for first, later in table.ordered:
+        wrong = pl.format("{} {} is before {} {}; correct one of them", pl.lit(later), later, pl.lit(first), first)
+        reasons.append(pl.when(pl.col(later) < pl.col(first)).then(wrong))
     checked = checked.with_columns(pl.coalesce(reasons).alias(REASON))
     good = checked.filter(pl.col(REASON).is_null()).select(*table.schema, *extra, LINE)
     return good, checked.filter(pl.col(REASON).is_not_null()).select(LINE, RAW, REASON)
@@ -195,7 +198,7 @@ def quickly(
         The contract's columns, typed, and which rows are right; the other rows may be right as well, or not: `judge` knows,
         and it gives the same values. None if some column needs `judge` altogether.
     """
-    if table.any_of:
+    if table.any_of or table.ordered:
         return None
     values, fits = [], []
     for column in table.columns:

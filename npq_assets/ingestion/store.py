@@ -319,6 +319,9 @@ def _kind_of(reason: str) -> str:
     for mark in (" is below ", " is above "):
         if mark in words:
             return f"{words.split(' ')[0]}{mark}{words.split(mark)[1]}"
+    if " is before " in words:
+        first, second = words.split(" is before ")
+        return f"{first.split(' ')[0]} is before {second.split(' ')[0]}"
     if " '" in reason:
         return f"{words}: {reason.rsplit(chr(39), 1)[-1].strip()}"
     return words
@@ -598,13 +601,16 @@ class _Verdicts:
         frame = pl.concat(candidates, how="diagonal_relaxed")
         key = list(self._table.key)
         values = [name for name in frame.columns if name not in (LINE, HASH, "__row", "content")]
+        # The first row counts, unless a later one takes back what only a yes may allow.
+        order = [pl.col(column.name).fill_null(False) for column in self._table.columns if column.veto]
+        order.append(pl.col("__row"))
         frame = frame.with_columns(
             pl.struct(pl.col(values).cast(pl.String).fill_null("")).hash(seed=3).alias("__values"),
-            pl.col(LINE).first().over([*key, "content"], order_by="__row").alias("__first"),
+            pl.col(LINE).first().over([*key, "content"], order_by=order).alias("__first"),
             pl.col("content").max().over(key).alias("__last"),
         )
         frame = frame.with_columns(
-            pl.col("__values").first().over([*key, "content"], order_by="__row").alias("__first_values")
+            pl.col("__values").first().over([*key, "content"], order_by=order).alias("__first_values")
         )
         again = (pl.col(LINE) != pl.col("__first")) & (pl.col("__values") == pl.col("__first_values"))
         conflict = (pl.col(LINE) != pl.col("__first")) & ~again

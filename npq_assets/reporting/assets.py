@@ -48,7 +48,14 @@ def gather(home: Home, day: date) -> ReportData:
     from npq_assets.manufacturing import showing as plant_showing
     from npq_assets.retail.judging import read_judgements
     from npq_assets.retail.output import load_plan, load_skipped, read_summary
-    from npq_assets.retail.showing import decisions_shown, fans, limits_shown, relaxation_shown
+    from npq_assets.retail.showing import (
+        customers_skipped,
+        decisions_shown,
+        fans,
+        limits_shown,
+        offer_limits_shown,
+        relaxation_shown,
+    )
 
     plan = load_plan(home, day)
     facts = plan[1] if plan else {}
@@ -70,6 +77,7 @@ def gather(home: Home, day: date) -> ReportData:
         fans=fans(home, day, orders, _FANS, _PAST[str(facts.get("period", "day"))]),
         limits=_together(
             limits_shown(home, day) if plan else pl.DataFrame(),
+            offer_limits_shown(home, day),
             logistics_showing.limits_shown(driven[0]) if driven else pl.DataFrame(),
         ),
         relaxation=[
@@ -83,6 +91,7 @@ def gather(home: Home, day: date) -> ReportData:
             str(line)
             for line in [
                 *(facts.get("skipped", []) or [load_skipped(home, day)]),
+                *customers_skipped(home, day),
                 *(made.facts["skipped"] if made else [unplanned]),
                 *(driven[1]["skipped"] if driven else [logistics.load_skipped(home, day)]),
             ]
@@ -108,11 +117,11 @@ def gather(home: Home, day: date) -> ReportData:
 
 
 def _together(*frames: pl.DataFrame) -> pl.DataFrame:
-    """Rows of several systems in one table; columns that hold different types become text."""
+    """Rows of several systems in one table: the columns that all have; those that hold different types become text."""
     filled = [frame for frame in frames if frame.height] or [frame for frame in frames if frame.width][:1]
     if not filled:
         return pl.DataFrame()
-    names = filled[0].columns
+    names = [name for name in filled[0].columns if all(name in frame.columns for frame in filled)]
     mixed = [name for name in names if len({frame.schema.get(name) for frame in filled}) > 1]
     return pl.concat([frame.with_columns(pl.col(mixed).cast(pl.String)).select(names) for frame in filled])
 

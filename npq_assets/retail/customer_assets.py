@@ -2,7 +2,7 @@
 function, writes, attaches metadata; none shows a customer in metadata or log."""
 
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -52,8 +52,7 @@ INPUTS = [
     )
 ]
 DECIDED = [SEGMENTS_KEY, RECOMMENDATIONS_KEY, OFFERS_KEY, MESSAGES_KEY, QUEUE_KEY, STAFFING_KEY]
-OFFERS_MEMORY = timedelta(days=120)
-MESSAGES_MEMORY = timedelta(days=120)
+MEMORY_DAYS = 120
 
 
 @dg.asset(
@@ -147,8 +146,8 @@ def offer_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
         return skipped(reason)
     inputs = read_customer_inputs(home.home, day)
     book, _ = kept.book_of(home.home, inputs)
-    earlier = kept.earlier_decisions(home.home, kept.OFFERS, day, day - OFFERS_MEMORY, ["offer_id"])
-    messages = kept.earlier_decisions(home.home, kept.MESSAGES, day, day - timedelta(days=7), ["message_id"])
+    earlier = kept.other_decisions(home.home, kept.OFFERS, day, MEMORY_DAYS, ["offer_id", "expected_cost"])
+    messages = kept.other_decisions(home.home, kept.MESSAGES, day, 6, ["message_id"])
     plan = plan_offers(inputs, book, earlier, messages_of_the_week(messages, day))
     effect = measure_effect(inputs, kept.earlier_recommendations(home.home, inputs.anchor, ROUND_WEEKS))
     facts = {**plan.facts, "recommendations": effect.facts()}
@@ -341,7 +340,7 @@ def messages(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Materi
         return skipped(reason or "no offers planned")
     inputs = read_customer_inputs(home.home, day)
     book = kept.book_of(home.home, inputs)[0]
-    earlier = kept.earlier_decisions(home.home, kept.MESSAGES, day, day - MESSAGES_MEMORY, ["message_id", "kind"])
+    earlier = kept.other_decisions(home.home, kept.MESSAGES, day, MEMORY_DAYS, ["message_id", "kind"])
     late = late_deliveries(pl.read_parquet(home.home.mart("retail", "customer_deliveries")), day)
     rows = todays_messages(inputs, book, offers, late, earlier, lists)
     kept.save(home.home, day, "messages", rows)
@@ -410,16 +409,28 @@ def service_staffing(context: dg.AssetExecutionContext, home: HomeResource) -> d
 )
 def message_outbox(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
     """Hands on what was not handed on before."""
-    from npq_assets.publishing import read_decisions
-    from npq_assets.retail.customer_output import MESSAGES
-    from npq_assets.retail.mail import addressees, carrier_of, send
+    from npq_assets.retail import customer_output as kept
+    from npq_assets.retail.mail import addressees, carrier_of, send, to_send
 
+    day = as_of_of(context)
     carrier = carrier_of(home.home)
     if carrier is None:
         return dg.MaterializeResult(metadata={"handed on": 0, "dry run": True})
-    decided = read_decisions(home.home, MESSAGES, as_of_of(context))
-    sent = send(home.home, decided, carrier, addressees(home.home))
-    return dg.MaterializeResult(metadata={"handed on": len(sent), "dry run": False})
+    # What was decided of the day before its inputs went away is not sent.
+    if (reason := kept.skipped(home.home, day)) is not None:
+        return skipped(reason)
+    handed = send(home.home, to_send(home.home, day), carrier, addressees(home.home), day)
+    if handed.refused or handed.note:
+        context.log.warning(f"Messages as of {day}: {handed.refused} with an address that is not taken. {handed.note}")
+    return dg.MaterializeResult(
+        metadata={
+            "handed on": len(handed.sent),
+            "address not taken": handed.refused,
+            "kept back by the weekly limit": handed.over_limit,
+            "dry run": False,
+            **({"note": handed.note} if handed.note else {}),
+        }
+    )
 
 
 @dg.multi_asset_check(
@@ -457,7 +468,8 @@ def customer_checks(context: dg.AssetCheckExecutionContext, home: HomeResource) 
         inputs = read_customer_inputs(home.home, day)
         offers, sent, lists = frames
         assert offers is not None and sent is not None and lists is not None
-        earlier = kept.earlier_decisions(home.home, kept.MESSAGES, day, day - timedelta(days=7), ["message_id"])
+        earlier = kept.other_decisions(home.home, kept.MESSAGES, day, 6, ["message_id"])
+        spent = kept.other_decisions(home.home, kept.OFFERS, day, MEMORY_DAYS, ["offer_id", "expected_cost"])
         sites = kept.book_of(home.home, inputs)[0].people.select(KEY, "main_site")
-        verdicts = judge_customers(inputs, offers, sent, lists, earlier, sites)
+        verdicts = judge_customers(inputs, offers, sent, lists, earlier, sites, spent)
     yield from check_results(MESSAGES_KEY, verdicts)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 
 import polars as pl
 
 from npq_assets.retail.customer_inputs import KEY, CustomerInputs
+from npq_assets.retail.messaging import messages_of_the_week
 from npq_assets.verdicts import Verdict
 
 NAMES = ("consent", "weekly_limit", "budget", "sellable")
@@ -24,6 +25,7 @@ def judge_customers(
     recommendations: pl.DataFrame,
     earlier: pl.DataFrame,
     main_sites: pl.DataFrame,
+    spent: pl.DataFrame,
 ) -> list[Verdict]:
     """Consent, the weekly limit, budgets, and that nothing unsellable is recommended.
 
@@ -32,8 +34,9 @@ def judge_customers(
         offers: Today's offers: customer_key, offer_id, expected_cost.
         messages: Today's messages: customer_key, message_id.
         recommendations: Today's: customer_key, product_id.
-        earlier: Messages of earlier days: customer_key, as_of.
+        earlier: Messages of other days: customer_key, as_of.
         main_sites: customer_key, main_site.
+        spent: Offers sent on other days: offer_id, expected_cost.
     """
     agreed = inputs.customers.filter(pl.col("marketing_consent")).select(KEY)
     without = [frame.join(agreed, on=KEY, how="anti").height for frame in (offers, messages)]
@@ -46,26 +49,28 @@ def judge_customers(
     return [
         consent,
         _weekly(inputs.as_of, messages, earlier, inputs.settings.messages_per_week),
-        _budget(inputs, offers),
+        _budget(inputs, offers, spent),
         _sellable(inputs, recommendations, main_sites),
     ]
 
 
 def _weekly(as_of: date, messages: pl.DataFrame, earlier: pl.DataFrame, most: int) -> Verdict:
-    week = earlier.filter((pl.col("as_of") > as_of - timedelta(days=7)) & (pl.col("as_of") < as_of)).select(KEY)
-    counts = pl.concat([week, messages.select(KEY)]).group_by(KEY).len()
-    over = counts.filter(pl.col("len") > most).join(messages.select(KEY).unique(), on=KEY, how="semi").height
+    today = messages.group_by(KEY).agg(pl.len().cast(pl.Int64).alias("today"))
+    counts = today.join(messages_of_the_week(earlier, as_of), on=KEY, how="left")
+    over = counts.filter(pl.col("today") + pl.col("messages").fill_null(0) > most).height
     return Verdict(
         "weekly_limit", over == 0, True, f"{over} customers would get more than {most} messages in seven days"
     )
 
 
-def _budget(inputs: CustomerInputs, offers: pl.DataFrame) -> Verdict:
-    spent = offers.group_by("offer_id").agg(pl.col("expected_cost").sum().alias("spent"))
+def _budget(inputs: CustomerInputs, offers: pl.DataFrame, before: pl.DataFrame) -> Verdict:
+    today = offers.select("offer_id", "expected_cost")
+    all_days = pl.concat([today, before.select("offer_id", "expected_cost").join(today, on="offer_id", how="semi")])
+    spent = all_days.group_by("offer_id").agg(pl.col("expected_cost").sum().alias("spent"))
     over = spent.join(inputs.offers.select("offer_id", "budget"), on="offer_id").filter(
         pl.col("budget").is_not_null() & (pl.col("spent") > pl.col("budget") * (1 + 1e-9) + 1e-6)
     )
-    total = float(spent["spent"].sum())
+    total = float(offers["expected_cost"].sum())
     limit = inputs.settings.offer_budget
     good = over.is_empty() and (limit is None or total <= limit * (1 + 1e-9) + 1e-6)
     return Verdict("budget", good, True, f"{over.height} offers exceed their budget; {total:.2f} in all")

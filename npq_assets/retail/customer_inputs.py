@@ -39,9 +39,10 @@ class CustomerInputs:
         offers: offer_id, product_id, family, discount, cost_per_use, starts_on, ends_on, budget, targeted.
         outcomes: Of offers whose days are over: customer_key, offer_id, family, discount, cost_per_use, sent_on, redeemed,
             held_out, profit.
-        shelf: Latest count of each site and product up to the as-of day: site_id, product_id, on_hand, on_hand_before.
+        shelf: Latest count of each site and product up to the as-of day: site_id, product_id, on_hand, on_hand_before, counts,
+            counted_on.
         cases: Requests that came in before the day; closed_at empty where that came later.
-        terms: What the shelves lead to: site_id, product_id, shortage_cost; empty if there are none.
+        returned: Keys of customers who bought between the anchor and the as-of day.
     """
 
     as_of: date
@@ -54,6 +55,7 @@ class CustomerInputs:
     outcomes: pl.DataFrame
     shelf: pl.DataFrame
     cases: pl.DataFrame
+    returned: frozenset[str] = frozenset()
 
     @cached_property
     def weekly_snapshot(self) -> str:
@@ -71,7 +73,7 @@ class CustomerInputs:
             self.outcomes,
             self.shelf,
             self.cases,
-            {"as_of": str(self.as_of), "settings": repr(self.settings)},
+            {"as_of": str(self.as_of), "settings": repr(self.settings), "returned": sorted(self.returned)},
         )
 
 
@@ -87,7 +89,9 @@ def read_customer_inputs(home: Home, as_of: date) -> CustomerInputs:
         Unavailable: No purchases of known customers were known by then.
     """
     anchor = anchor_of(as_of)
-    purchases = _mart(home, "retail", "purchases").filter(pl.col("bought_on") < anchor)
+    known = _mart(home, "retail", "purchases").filter(pl.col("bought_on") < as_of)
+    returned = known.filter(pl.col("bought_on") >= anchor)[KEY].unique().to_list()
+    purchases = known.filter(pl.col("bought_on") < anchor)
     if purchases.is_empty():
         raise Unavailable("retail.baskets: no purchases of known customers before the week; land baskets and customers")
     purchases = purchases.sort("bought_on", KEY, "basket_id", "product_id", "site_id")
@@ -122,6 +126,7 @@ def read_customer_inputs(home: Home, as_of: date) -> CustomerInputs:
         outcomes.sort("sent_on", "offer_id", KEY),
         _shelf(home, as_of),
         cases.sort("request_id"),
+        frozenset(returned),
     )
 
 
@@ -139,6 +144,7 @@ def _shelf(home: Home, as_of: date) -> pl.DataFrame:
         pl.col("on_hand").last(),
         pl.col("on_hand").slice(-2, 1).first().alias("on_hand_before"),
         pl.len().alias("counts"),
+        pl.col("counted_on").last(),
     ).sort("site_id", "product_id")
 
 

@@ -46,7 +46,8 @@ class CustomerLink:
             scenarios = (
                 scenarios + extra["units_per_day"].fill_null(0.0).to_numpy()[:, None, None] * days[None, None, :]
             )
-        return replace(forecast, scenarios=scenarios), items
+        # What is measured may be less than usual; nobody wants less than nothing.
+        return replace(forecast, scenarios=np.maximum(scenarios, 0.0)), items
 
 
 def link_of(home: Home, as_of: date) -> CustomerLink:

@@ -158,15 +158,16 @@ def customer_accounts(home: Home, as_of: date) -> list[pl.DataFrame]:
     return found
 
 
-def earlier_decisions(home: Home, table: Table, before: date, since: date, columns: list[str]) -> pl.DataFrame:
-    """Rows of a customer decision table of the days since <= day < before, under pseudonyms, with as_of."""
+def other_decisions(home: Home, table: Table, as_of: date, days: int, columns: list[str]) -> pl.DataFrame:
+    """Rows of a customer decision table of up to `days` days before and after `as_of`, under pseudonyms, with as_of.
+
+    Later days count as well: a day that is decided again must not send what was sent, or exceed a limit, with them.
+    """
     frames = []
-    day = since
-    while day < before:
+    for day in (as_of + timedelta(days=k) for k in range(-days, days + 1) if k):
         place = home.decisions(table.domain, table.name, day)
         if place.exists():
             frames.append(pl.read_parquet(place, hive_partitioning=False, columns=["customer_id", "as_of", *columns]))
-        day += timedelta(days=1)
     schema: dict[str, Any] = {KEY: pl.String, "as_of": pl.Date, **{name: table.schema[name] for name in columns}}
     if not frames:
         return pl.DataFrame(schema=schema)

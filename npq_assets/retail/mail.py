@@ -5,8 +5,11 @@ Consent is looked at again in the landed rows at the moment of sending; addresse
 
 from __future__ import annotations
 
+import os
+import re
 import smtplib
 from dataclasses import dataclass
+from datetime import date, timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime
 from pathlib import Path
@@ -14,17 +17,29 @@ from typing import Protocol
 
 import polars as pl
 
+from npq_assets.contracts import DECISIONS
 from npq_assets.errors import RunError
-from npq_assets.retail.customer_inputs import STOPPED
+from npq_assets.publishing import read_decisions
+from npq_assets.retail.customer_inputs import KEY, STOPPED
+from npq_assets.retail.privacy import pseudonym, secret
 from npq_assets.settings import Home
 from npq_assets.storage import replacing, write_parquet
+
+MESSAGES = DECISIONS["retail.messages"]
+# One address: a comma or a line break in it would write to somebody else as well.
+_ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"]+@[^\s@,;:<>()\[\]\\\"]+")
+_LEFT = {"message_id": pl.String, KEY: pl.String, "left_on": pl.Date}
+
+
+class Refused(Exception):
+    """This message is not taken; others may be."""
 
 
 class Carrier(Protocol):
     """Takes one message at a time."""
 
     def deliver(self, message: EmailMessage) -> None:
-        """Hands the message on; raises RunError if that fails."""
+        """Hands the message on; raises Refused if this one is not taken, RunError if none is."""
         ...
 
 
@@ -62,11 +77,15 @@ class SmtpCarrier:
         """Sends one message.
 
         Raises:
-            RunError: The server cannot be reached or refuses.
+            Refused: The server does not take this message.
+            RunError: The server cannot be reached or takes nothing.
         """
         try:
             with smtplib.SMTP(self.host, self.port, timeout=self.seconds) as server:
                 server.send_message(message)
+        except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError, smtplib.SMTPNotSupportedError) as error:
+            # One address that is not taken must not keep the messages to all others.
+            raise Refused(type(error).__name__) from error
         except (OSError, smtplib.SMTPException) as error:
             raise RunError(
                 f"mail server {self.host}:{self.port}: {type(error).__name__}; messages left stay in the outbox and leave "
@@ -74,34 +93,118 @@ class SmtpCarrier:
             ) from error
 
 
-def send(home: Home, messages: pl.DataFrame, carrier: Carrier, people: pl.DataFrame) -> list[str]:
-    """Hands on the messages that were not handed on before; returns their ids.
+@dataclass(frozen=True)
+class Handed:
+    """What became of a day's messages.
+
+    Attributes:
+        sent: Ids of those that left now.
+        refused: How many have an address that is none, or that the server does not take.
+        over_limit: How many wait since enough left to the customer within seven days.
+        note: Why nothing was tried, if so.
+    """
+
+    sent: list[str]
+    refused: int = 0
+    over_limit: int = 0
+    note: str = ""
+
+
+def send(home: Home, messages: pl.DataFrame, carrier: Carrier, people: pl.DataFrame, day: date) -> Handed:
+    """Hands on the messages that did not leave before, as far as consent and the weekly limit allow it now.
 
     An id is noted right after its message left: if the process dies between the two, that one message leaves again, under
-    the same Message-ID, by which mail systems drop doubles.
+    the same Message-ID, by which mail systems drop doubles. A day before the last that was handed on is over: nothing leaves
+    for it any more, else a day that is decided again would write to people about what is past.
 
     Args:
         home: The home whose outbox remembers what left.
         messages: The columns of the decision table.
         carrier: How they leave.
         people: customer_id, email, marketing_consent as landed now; others get nothing.
+        day: The as-of day.
+
+    Raises:
+        RunError: The mail server does not work; what did not leave is noted and leaves with the next run.
     """
-    memory = home.root / "outbox" / "retail" / "messages" / "sent.parquet"
-    left = set(pl.read_parquet(memory)["message_id"].to_list()) if memory.exists() else set()
+    folder = _folder(home)
+    left = _what_left(folder)
+    if left.filter(pl.col("left_on") > day).height:
+        return Handed([], note="messages of a later day have left already; nothing leaves for this day any more")
+    known = set(left["message_id"].to_list())
+    week = left.filter(pl.col("left_on") > day - timedelta(days=7)).drop_nulls(KEY)
+    counts = dict(week.group_by(KEY).len().iter_rows())
     allowed = people.filter(pl.col("marketing_consent").fill_null(False) & pl.col("email").is_not_null())
     rows = messages.join(allowed.select("customer_id", "email"), on="customer_id", how="inner").sort("message_id")
-    sent: list[str] = []
+    rows = rows.filter(~pl.col("message_id").is_in(sorted(known)))
+    key, sent, tried, over, refused = secret(home), list[str](), 0, 0, 0
+    waiting = folder / "waiting.parquet"
     try:
         for row in rows.iter_rows(named=True):
-            if row["message_id"] in left:
-                continue
-            carrier.deliver(_email(row, home.settings.sender))
-            left.add(row["message_id"])
-            sent.append(row["message_id"])
+            customer = pseudonym(key, row["customer_id"])
+            if counts.get(customer, 0) >= home.settings.messages_per_week:
+                over += 1
+            elif not _ADDRESS.fullmatch(row["email"]):
+                refused += 1
+            else:
+                try:
+                    carrier.deliver(_email(row, home.settings.sender))
+                except Refused:
+                    refused += 1
+                else:
+                    _note(folder, row["message_id"], customer, day)
+                    counts[customer] = counts.get(customer, 0) + 1
+                    sent.append(row["message_id"])
+            tried += 1
     finally:
         if sent:
-            write_parquet(pl.DataFrame({"message_id": sorted(left)}), memory)
-    return sent
+            write_parquet(_what_left(folder), folder / "sent.parquet")
+            (folder / "leaving.csv").unlink()
+        if tried < rows.height:
+            write_parquet(rows[tried:].select("message_id", "as_of"), waiting)
+        else:
+            waiting.unlink(missing_ok=True)
+    return Handed(sent, refused, over)
+
+
+def to_send(home: Home, day: date) -> pl.DataFrame:
+    """The day's messages, and those of the two days before that a mail server which did not work kept from leaving.
+
+    That a delivery is late is said on the day itself or not at all.
+    """
+    frames = [read_decisions(home, MESSAGES, day)]
+    place = _folder(home) / "waiting.parquet"
+    if place.exists():
+        waiting = pl.read_parquet(place)
+        for earlier in (day - timedelta(days=1), day - timedelta(days=2)):
+            ids = waiting.filter(pl.col("as_of") == earlier)["message_id"].to_list()
+            rows = read_decisions(home, MESSAGES, earlier) if ids else MESSAGES.empty()
+            frames.append(rows.filter(pl.col("message_id").is_in(ids) & (pl.col("kind") != "late_delivery")))
+    return pl.concat(frames).unique("message_id", keep="first", maintain_order=True)
+
+
+def _folder(home: Home) -> Path:
+    return home.root / "outbox" / "retail" / "messages"
+
+
+def _what_left(folder: Path) -> pl.DataFrame:
+    """message_id, customer_key, left_on of all that left: the memory, and the journal that an interrupted run left behind."""
+    frames = [pl.DataFrame(schema=_LEFT)]
+    if (folder / "sent.parquet").exists():
+        frames.append(pl.read_parquet(folder / "sent.parquet"))
+    if (folder / "leaving.csv").exists():
+        # A line that a dying process did not finish is not noted.
+        journal = pl.read_csv(folder / "leaving.csv", has_header=False, schema=_LEFT, truncate_ragged_lines=True)
+        frames.append(journal.drop_nulls())
+    return pl.concat(frames, how="diagonal").unique("message_id", keep="first").sort("message_id")
+
+
+def _note(folder: Path, message: str, customer: str, day: date) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "leaving.csv").open("a") as journal:
+        journal.write(f"{message},{customer},{day}\n")
+        journal.flush()
+        os.fsync(journal.fileno())
 
 
 def carrier_of(home: Home) -> Carrier | None:
@@ -111,7 +214,7 @@ def carrier_of(home: Home) -> Carrier | None:
     if home.settings.smtp:
         host, _, port = home.settings.smtp.rpartition(":")
         return SmtpCarrier(host, int(port))
-    return FileCarrier(home.root / "outbox" / "retail" / "messages")
+    return FileCarrier(_folder(home))
 
 
 def addressees(home: Home) -> pl.DataFrame:

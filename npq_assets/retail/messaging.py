@@ -13,7 +13,7 @@ import polars as pl
 
 from npq_assets.evaluation.ledger import decision_id
 from npq_assets.retail.customer_book import CustomerBook
-from npq_assets.retail.customer_inputs import KEY, CustomerInputs
+from npq_assets.retail.customer_inputs import KEY, CustomerInputs, anchor_of
 
 PRIORITY = {"late_delivery": 0, "offer": 1, "back_in_stock": 2, "win_back": 3}
 SEND_AT = time(9, 0)
@@ -49,8 +49,8 @@ def todays_messages(
         inputs: What was known.
         book: The week's view.
         offers: Offers sent today: customer_key, offer_id, expected_profit, control.
-        late: Deliveries that are late: customer_key, delivery_id, late_minutes.
-        earlier: Messages of earlier days: customer_key, message_id, kind, as_of.
+        late: Deliveries that are late, as `late_deliveries` gives them.
+        earlier: Messages of other days: customer_key, message_id, kind, as_of.
         recommendations: Today's, for the win-back.
 
     Returns:
@@ -67,7 +67,8 @@ def todays_messages(
     consenting = inputs.customers.filter(pl.col("marketing_consent")).select(KEY)
     wanted = wanted.join(consenting, on=KEY, how="semi")
     wanted = wanted.join(earlier.select("message_id").unique(), on="message_id", how="anti")
-    silent = earlier.filter((pl.col("kind") == "win_back") & (pl.col("as_of") > inputs.as_of - WIN_BACK_EVERY))
+    near = (pl.col("as_of") > inputs.as_of - WIN_BACK_EVERY) & (pl.col("as_of") < inputs.as_of + WIN_BACK_EVERY)
+    silent = earlier.filter((pl.col("kind") == "win_back") & near)
     wanted = wanted.filter((pl.col("kind") != "win_back") | ~pl.col(KEY).is_in(silent[KEY].unique().to_list()))
     lately = messages_of_the_week(earlier, inputs.as_of)
     wanted = wanted.join(lately, on=KEY, how="left").with_columns(pl.col("messages").fill_null(0))
@@ -88,23 +89,34 @@ def todays_messages(
 
 
 def messages_of_the_week(earlier: pl.DataFrame, as_of: date) -> pl.DataFrame:
-    """Messages that left in the six days before: customer_key, messages. With today's they make any seven days."""
-    week = earlier.filter((pl.col("as_of") > as_of - timedelta(days=7)) & (pl.col("as_of") < as_of))
-    return week.group_by(KEY).agg(pl.len().cast(pl.Int64).alias("messages"))
+    """Messages of other days in the fullest seven days that hold the day: customer_key, messages."""
+    others = earlier.filter(pl.col("as_of") != as_of)
+    weeks = []
+    for first in (as_of - timedelta(days=k) for k in range(7)):
+        week = others.filter((pl.col("as_of") >= first) & (pl.col("as_of") < first + timedelta(days=7)))
+        weeks.append(week.group_by(KEY).agg(pl.len().cast(pl.Int64).alias("messages")))
+    return pl.concat(weeks).group_by(KEY).agg(pl.col("messages").max()).sort(KEY)
 
 
 def late_deliveries(deliveries: pl.DataFrame, as_of: date) -> pl.DataFrame:
     """Deliveries promised for the day before that have not arrived when the day opens, or arrived late on that day.
 
+    Where no arrival of that day and no departure is known, the trips have not landed: nothing is called late then.
+
     Returns:
-        customer_key, delivery_id, late_minutes.
+        customer_key, delivery_id, promised, arrived (whether it did, in the end), late_minutes (until then or the opening).
     """
     opening = datetime.combine(as_of, time(0), UTC)
     promised = pl.coalesce("promised_at", "due_at")
-    arrived = pl.when(pl.col("arrived_at") < opening).then(pl.col("arrived_at")).otherwise(pl.lit(opening))
-    late = deliveries.with_columns(((arrived - promised).dt.total_seconds() / 60).alias("late_minutes"))
-    late = late.filter((promised < opening) & (promised >= opening - timedelta(days=1)) & (pl.col("late_minutes") > 15))
-    return late.select(KEY, "delivery_id", "late_minutes").sort(KEY, "delivery_id")
+    due = deliveries.filter((promised < opening) & (promised >= opening - timedelta(days=1))).with_columns(
+        promised.alias("promised"), (pl.col("arrived_at") < opening).fill_null(False).alias("arrived")
+    )
+    on_the_way = (pl.col("departed_at") < opening).fill_null(False)
+    due = due.filter(pl.col("arrived") | on_the_way | pl.col("arrived").any())
+    until = pl.when("arrived").then(pl.col("arrived_at")).otherwise(pl.lit(opening))
+    late = due.with_columns(((until - pl.col("promised")).dt.total_seconds() / 60).alias("late_minutes"))
+    late = late.filter(pl.col("late_minutes") > 15)
+    return late.select(KEY, "delivery_id", "promised", "arrived", "late_minutes").sort(KEY, "delivery_id")
 
 
 def _late(late: pl.DataFrame) -> list[dict[str, Any]]:
@@ -113,8 +125,11 @@ def _late(late: pl.DataFrame) -> list[dict[str, Any]]:
             KEY: row[KEY],
             "kind": "late_delivery",
             "message_id": message_id("late_delivery", row[KEY], row["delivery_id"]),
-            "subject": "Your delivery is late",
-            "body": f"Your delivery {row['delivery_id']} is expected about {row['late_minutes']:.0f} minutes late. We are sorry.",
+            "subject": "Your delivery was late" if row["arrived"] else "Your delivery is late",
+            "body": f"Your delivery {row['delivery_id']} arrived {row['late_minutes']:.0f} minutes late. We are sorry."
+            if row["arrived"]
+            else f"Your delivery {row['delivery_id']} was promised for {row['promised']:%Y-%m-%d at %H:%M} and has not arrived "
+            "yet. We are sorry and are looking for it.",
             "value": float(row["late_minutes"]),
         }
         for row in late.iter_rows(named=True)
@@ -123,22 +138,27 @@ def _late(late: pl.DataFrame) -> list[dict[str, Any]]:
 
 def _back_in_stock(inputs: CustomerInputs, book: CustomerBook) -> list[dict[str, Any]]:
     """A product that the customer buys again and again is back on the shelf of their store."""
-    back = inputs.shelf.filter((pl.col("on_hand") > 0) & (pl.col("on_hand_before") <= 0) & (pl.col("counts") > 1))
+    back = inputs.shelf.filter(
+        (pl.col("on_hand") > 0)
+        & (pl.col("on_hand_before") <= 0)
+        & (pl.col("counts") > 1)
+        # What an old count says is no news.
+        & (pl.col("counted_on") > inputs.as_of - timedelta(days=7))
+    )
     if back.is_empty():
         return []
     favourites = book.lists.filter((pl.col("kind") == "again") & (pl.col("place") <= 2))
     rows = (
         favourites.join(book.people.select(KEY, pl.col("main_site").alias("site_id")), on=KEY, how="inner")
-        .join(back.select("site_id", "product_id"), on=["site_id", "product_id"], how="inner")
+        .join(back.select("site_id", "product_id", "counted_on"), on=["site_id", "product_id"], how="inner")
         .join(inputs.products.select("product_id", "name"), on="product_id", how="left")
         .sort(KEY, "place")
     )
-    week = inputs.anchor.isoformat()
     return [
         {
             KEY: row[KEY],
             "kind": "back_in_stock",
-            "message_id": message_id("back_in_stock", row[KEY], f"{row['product_id']}|{week}"),
+            "message_id": message_id("back_in_stock", row[KEY], f"{row['product_id']}|{anchor_of(row['counted_on'])}"),
             "subject": f"{row['name'] or row['product_id']} is back",
             "body": f"{row['name'] or row['product_id']} is on the shelf of your store {row['site_id']} again.",
             "value": float(row["score"]),
@@ -177,6 +197,7 @@ def _win_back(inputs: CustomerInputs, book: CustomerBook, recommendations: pl.Da
         & (pl.col("monetary") > usual)
         & (pl.col("recency_days") > HALF_YEAR_FROM)
         & (pl.col("recency_days") < HALF_YEAR_TO)
+        & ~pl.col(KEY).is_in(sorted(inputs.returned))
     ).sort(KEY)
     first = recommendations.filter(pl.col("rank") == 1).join(
         inputs.products.select("product_id", "name"), on="product_id", how="left"
@@ -192,7 +213,7 @@ def _win_back(inputs: CustomerInputs, book: CustomerBook, recommendations: pl.Da
                 "kind": "win_back",
                 "message_id": message_id("win_back", row[KEY], week),
                 "subject": "We have not seen you for a while",
-                "body": f"We have not seen you for {row['recency_days']:.0f} days.{like}",
+                "body": f"We have not seen you for {row['recency_days'] + (inputs.as_of - inputs.anchor).days:.0f} days.{like}",
                 "value": float(row["monetary"]),
             }
         )

@@ -36,6 +36,7 @@ FEATURES = (
     "past_use_x_family",
 )
 TEST_SIZE = 100
+HISTORY_DAYS = 182
 _SENT = {
     KEY: pl.String,
     "offer_id": pl.String,
@@ -72,18 +73,21 @@ def plan_offers(
     Args:
         inputs: What was known.
         book: The week's view of customers.
-        earlier: Offers sent on earlier days: customer_key, offer_id, as_of.
-        contacted: Messages of the last six days: customer_key, messages.
+        earlier: Offers sent on other days: customer_key, offer_id, as_of, expected_cost.
+        contacted: Messages of other days that share seven days with this one: customer_key, messages.
     """
     sunday = inputs.anchor + timedelta(days=6)
     offers = inputs.offers.filter(
         pl.col("targeted") & (pl.col("starts_on") <= sunday) & (pl.col("ends_on") >= inputs.as_of)
     )
-    if earlier.filter(pl.col("as_of") >= inputs.anchor).height:
-        last = cast("date", earlier["as_of"].max())
-        return _nothing(inputs, f"this week's offers were sent as of {last}")
+    this_week = earlier.filter((pl.col("as_of") >= inputs.anchor) & (pl.col("as_of") <= sunday))
+    if this_week.height:
+        return _nothing(inputs, f"this week's offers were sent as of {cast('date', this_week['as_of'].max())}")
     if offers.is_empty():
         return _nothing(inputs, "no offer to single customers runs this week")
+    offers, left_out = _sold(inputs, offers)
+    if offers.is_empty():
+        return _nothing(inputs, left_out)
     consenting = inputs.customers.filter(pl.col("marketing_consent")).select(KEY)
     if consenting.is_empty():
         return _nothing(inputs, "no customer has agreed to be written to")
@@ -96,11 +100,9 @@ def plan_offers(
     cost = redemption * (pairs["discount"] * pairs["amount"] * use_size + pairs["cost_per_use"]).to_numpy()
     pairs = pairs.with_columns(pl.Series("redemption", redemption), pl.Series("cost", cost))
     room = _room(inputs, contacted)
-    budgets = {
-        row["offer_id"]: float(row["budget"]) for row in offers.iter_rows(named=True) if row["budget"] is not None
-    }
+    budgets = _budgets(offers, earlier)
     if not response.known:
-        return _trial(inputs, pairs, budgets, room, response)
+        return _trial(inputs, pairs, budgets, room, response, left_out)
     pairs = pairs.with_columns(pl.Series("profit", response.incremental_profit(x, pairs["amount"].to_numpy())))
     problem = OfferProblem(
         pairs.select(pl.col(KEY).alias("customer"), "offer_id", "profit", "cost"),
@@ -136,8 +138,39 @@ def plan_offers(
     )
     sent = _traced(inputs, sent)
     accounts = _accounts(inputs, offers, problem, result, naive)
-    facts = _facts(response, result, sent, naive, budgets)
+    facts = _facts(response, result, sent, naive, budgets) | ({"note": left_out} if left_out else {})
     return OfferPlan(sent, result, accounts, facts)
+
+
+def _sold(inputs: CustomerInputs, offers: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """Offers on something that known customers bought in the last half year, and a sentence on the others.
+
+    What nobody buys has no usual price, so that whatever a model says of an offer on it is made up.
+    """
+    bought = _lines(inputs).filter(pl.col("bought_on") >= inputs.anchor - timedelta(days=HISTORY_DAYS))
+    known = _with_family(inputs, offers)["family"].is_in(bought["family"].unique().to_list()).fill_null(False)
+    if known.all():
+        return offers, ""
+    names = offers.filter(~known)["offer_id"].to_list()
+    return offers.filter(known), (
+        f"left out, since no known customer bought anything they are on in the last half year: {', '.join(names[:5])}"
+        f"{f' and {len(names) - 5} more' if len(names) > 5 else ''}; check product_id, family and common.products"
+    )
+
+
+def _budgets(offers: pl.DataFrame, earlier: pl.DataFrame) -> dict[str, float]:
+    """What is left of each offer's budget, which is for all its weeks, after what was sent on other days."""
+    spent = dict(earlier.group_by("offer_id").agg(pl.col("expected_cost").sum()).iter_rows())
+    limited = offers.filter(pl.col("budget").is_not_null())
+    return {
+        offer: max(0.0, float(budget) - float(spent.get(offer, 0.0)))
+        for offer, budget in limited.select("offer_id", "budget").iter_rows()
+    }
+
+
+def _lines(inputs: CustomerInputs) -> pl.DataFrame:
+    """Purchases; a product of no family is a family of its own."""
+    return inputs.purchases.with_columns(pl.coalesce("family", "product_id").alias("family"))
 
 
 def _response(inputs: CustomerInputs) -> tuple[Response, float]:
@@ -182,12 +215,15 @@ def _use_size(tried: pl.DataFrame) -> float:
 def _with_family(inputs: CustomerInputs, rows: pl.DataFrame) -> pl.DataFrame:
     families = inputs.products.select("product_id", pl.col("family").alias("of_product"))
     rows = rows.join(families, on="product_id", how="left", maintain_order="left")
-    return rows.with_columns(pl.coalesce("family", "of_product").alias("family")).drop("of_product")
+    return rows.with_columns(pl.coalesce("family", "of_product", "product_id").alias("family")).drop("of_product")
 
 
 def _features(inputs: CustomerInputs, rows: pl.DataFrame, day: date) -> pl.DataFrame:
     """`rows` (customer_key, family, discount) with the columns of FEATURES as of `day`, amount and price of a use."""
-    lines = inputs.purchases.filter((pl.col("bought_on") < day) & (pl.col("bought_on") >= day - timedelta(days=182)))
+    lines = _lines(inputs).filter(
+        (pl.col("bought_on") < day) & (pl.col("bought_on") >= day - timedelta(days=HISTORY_DAYS))
+    )
+    priced = pl.col("margin").is_not_null()
     person = lines.group_by(KEY).agg(
         pl.col("basket_id").n_unique().log1p().alias("log_baskets"),
         pl.col("amount").sum().alias("spend"),
@@ -208,10 +244,16 @@ def _features(inputs: CustomerInputs, rows: pl.DataFrame, day: date) -> pl.DataF
     typical = lines.group_by("family").agg(
         ((pl.col("amount") + pl.col("discount")).sum() / pl.col("basket_id").n_unique()).alias("amount"),
         ((pl.col("amount") + pl.col("discount")).sum() / pl.col("quantity").sum().clip(0.01)).alias("price"),
-        (pl.col("margin").sum() / pl.col("amount").sum().clip(0.01)).alias("unit_margin_share"),
-        (
-            (pl.col("margin") + pl.col("discount")).sum() / (pl.col("amount") + pl.col("discount")).sum().clip(0.01)
-        ).alias("list_margin"),
+        # Lines without a unit cost say nothing about margins.
+        pl.when(priced.any())
+        .then(pl.col("margin").sum() / pl.col("amount").filter(priced).sum().clip(0.01))
+        .alias("unit_margin_share"),
+        pl.when(priced.any())
+        .then(
+            (pl.col("margin") + pl.col("discount")).sum()
+            / (pl.col("amount") + pl.col("discount")).filter(priced).sum().clip(0.01)
+        )
+        .alias("list_margin"),
     )
     out = (
         rows.join(person, on=KEY, how="left", maintain_order="left")
@@ -310,25 +352,34 @@ def _reason(row: dict[str, Any]) -> str:
 
 
 def _trial(
-    inputs: CustomerInputs, pairs: pl.DataFrame, budgets: dict[str, float], room: dict[str, int], response: Response
+    inputs: CustomerInputs,
+    pairs: pl.DataFrame,
+    budgets: dict[str, float],
+    room: dict[str, int],
+    response: Response,
+    left_out: str,
 ) -> OfferPlan:
     """Without controls the effect is unknown: a random few get the offers, as many are kept as controls."""
-    keep, spent, taken = [], dict.fromkeys(budgets, 0.0), dict[str, int]()
+    keep, taken = [], dict[str, int]()
     counts: dict[str, int] = {}
+    left = dict(budgets)
+    total = float("inf") if inputs.settings.offer_budget is None else inputs.settings.offer_budget
     rows = pairs.with_columns(
         pl.Series("draw", [_draw(inputs, k, o) for k, o in pairs.select(KEY, "offer_id").iter_rows()])
     ).sort("draw", KEY)
     for row in rows.iter_rows(named=True):
         offer, key = row["offer_id"], row[KEY]
         control = counts.get(offer, 0) % 2 == 1
-        left = room.get(key, _weekly_room(inputs)) - taken.get(key, 0)
-        over = offer in budgets and spent[offer] + row["cost"] * (not control) > budgets[offer]
-        if counts.get(offer, 0) >= TEST_SIZE or left <= 0 or over:
+        contacts = room.get(key, _weekly_room(inputs)) - taken.get(key, 0)
+        cost = 0.0 if control else row["cost"]
+        over = cost > left.get(offer, float("inf")) or cost > total
+        if counts.get(offer, 0) >= TEST_SIZE or contacts <= 0 or over:
             continue
         counts[offer] = counts.get(offer, 0) + 1
         taken[key] = taken.get(key, 0) + 1
-        if offer in budgets and not control:
-            spent[offer] += row["cost"]
+        if offer in left:
+            left[offer] -= cost
+        total -= cost
         keep.append({**row, "control": control})
     why = "the effect is unknown, since no earlier offer was compared with controls"
     frame = pl.DataFrame(
@@ -352,7 +403,7 @@ def _trial(
     result = Result(pl.DataFrame(), "unknown effect", 0.0, 0.0, solver="random trial")
     sent = _traced(inputs, frame)
     facts = {
-        "note": why,
+        "note": f"{why}; {left_out}" if left_out else why,
         "offers sent": sent.filter(~pl.col("control")).height,
         "effect": "unknown",
         "judgement": response.judgement,
@@ -470,7 +521,7 @@ def demand_effect(inputs: CustomerInputs, book: CustomerBook, sent: pl.DataFrame
     if wanted.is_empty():
         return empty
     wanted = wanted.join(book.people.select(KEY, pl.col("main_site").alias("site_id")), on=KEY, how="inner")
-    sold = inputs.purchases.filter(pl.col("bought_on") >= inputs.anchor - timedelta(days=91))
+    sold = _lines(inputs).filter(pl.col("bought_on") >= inputs.anchor - timedelta(days=91))
     sold = sold.group_by("site_id", "family", "product_id").agg(pl.col("quantity").sum())
     share = sold.with_columns((pl.col("quantity") / pl.col("quantity").sum().over("site_id", "family")).alias("share"))
     spread = wanted.rename({"product_id": "only"}).join(share, on=["site_id", "family"], how="inner")
@@ -492,7 +543,8 @@ def defection_cost(inputs: CustomerInputs, book: CustomerBook) -> pl.DataFrame:
     """
     rate = inputs.settings.stockout_defection
     lines = inputs.purchases.filter(pl.col("bought_on") >= inputs.anchor - timedelta(days=91))
-    margin_share = float(lines["margin"].sum() or 0.0) / max(float(lines["amount"].sum()), 1e-9)
+    priced = lines.filter(pl.col("margin").is_not_null())
+    margin_share = float(priced["margin"].sum() or 0.0) / max(float(priced["amount"].sum()), 1e-9)
     quarter = 91 / 28 * max(margin_share, 0.0)
     who = lines.select(KEY, "site_id", "product_id").unique()
     worth = who.join(book.people.select(KEY, "expected_spend"), on=KEY, how="inner")

@@ -6,14 +6,12 @@ reports and logs hold pseudonyms; decision files name the customer, since somebo
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import hmac
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +19,7 @@ import polars as pl
 
 from npq_assets.contracts import LANDING
 from npq_assets.errors import NpqError
+from npq_assets.retail.traces import Wanted, holds, without
 from npq_assets.settings import Home
 from npq_assets.storage import replacing, write_parquet
 
@@ -113,19 +112,26 @@ class Forgotten:
         deleted: Files and folders removed whole; the next run makes them anew.
         searched: Files searched afterwards.
         found: Files in which the id or the pseudonym still stands; empty if it worked.
+        everywhere: Whether the id was searched for in all text; a plain number only where it can mean a customer.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     deleted: list[str] = field(default_factory=list)
     searched: int = 0
     found: list[str] = field(default_factory=list)
+    everywhere: bool = True
 
     def as_text(self) -> str:
         """For people; names nobody."""
         lines = [f"{count:>8} rows removed from {place}" for place, count in sorted(self.rows.items())]
         lines += [f"{'':>8} removed {place}, which the next run makes anew" for place in sorted(self.deleted)]
         verdict = "nothing is left" if not self.found else f"STILL FOUND in {', '.join(self.found)}"
-        return "\n".join([*lines, f"searched {self.searched} files for the id and the pseudonym: {verdict}"])
+        where = (
+            ""
+            if self.everywhere
+            else " (the id, a number or short, in columns of customers and beside the word customer)"
+        )
+        return "\n".join([*lines, f"searched {self.searched} files for the id and the pseudonym{where}: {verdict}"])
 
 
 def forget(home: Home, customer_id: str) -> Forgotten:
@@ -139,32 +145,35 @@ def forget(home: Home, customer_id: str) -> Forgotten:
     """
     from npq_assets.orchestration import home_lock
 
-    if not customer_id.strip():
+    customer_id = customer_id.strip()
+    if not customer_id:
         raise NpqError("npq forget: the customer id is empty; give one")
     with home_lock(home):
         key = pseudonym(secret(home), customer_id) if (home.root / "personal" / "secret.key").exists() else ""
-        words = [customer_id, *([key] if key else []), *_emails(home, customer_id)]
-        if not _traces(home, words)[1]:
+        words = {*([key] if key else []), *_emails(home, customer_id), *_message_ids(home, customer_id)}
+        wanted = Wanted(customer_id, frozenset(words))
+        if not _traces(home, wanted)[1]:
             raise NpqError(f"{home.root}: no trace of this customer; check the id")
-        done = Forgotten()
-        words += _message_ids(home, customer_id)
-        _from_landing(home, customer_id, done)
-        _from_tables(home, words, done)
+        done = Forgotten(everywhere=wanted.distinct)
+        _from_folders(home, ("landing",), Wanted(customer_id, frozenset()), done)
+        _from_folders(home, _BY_ROW, wanted, done)
+        if pseudonyms_place(home).exists():
+            os.chmod(pseudonyms_place(home), 0o600)
         for name in _DERIVED:
             if (home.root / name).exists():
                 shutil.rmtree(home.root / name)
                 done.deleted.append(name)
         # The store's memory holds parsed rows; it is built again from the landing files that are left.
-        _land_what_has_no_file(home, customer_id)
+        _land_what_has_no_file(home, Wanted(customer_id, frozenset()))
         for name in ("raw", "quarantine"):
             if (home.root / name).exists():
                 shutil.rmtree(home.root / name)
                 done.deleted.append(name)
-        done.searched, done.found = _traces(home, words)
+        done.searched, done.found = _traces(home, wanted)
     return done
 
 
-def _land_what_has_no_file(home: Home, customer_id: str) -> None:
+def _land_what_has_no_file(home: Home, wanted: Wanted) -> None:
     """Rows whose landing file is gone live on in the store only: they land again, without the customer."""
     for state in sorted((home.raw / ".state").glob("*.json")):
         table = LANDING.get(state.stem)
@@ -179,21 +188,15 @@ def _land_what_has_no_file(home: Home, customer_id: str) -> None:
             rows = rows.select(name for name in rows.columns if not name.startswith("__"))
             place = home.landing / table.domain / table.name / f"recovered-{content['hash']}.parquet"
             write_parquet(rows, place)
-            _without(place, [customer_id])
-
-
-def _from_landing(home: Home, customer_id: str, done: Forgotten) -> None:
-    for place in sorted(p for p in home.landing.rglob("*") if p.is_file()):
-        data = _content(place)
-        if customer_id.encode() not in data and not place.name.lower().endswith(".parquet"):
-            continue
-        removed = _without(place, [customer_id])
-        if removed:
-            done.rows[place.relative_to(home.root).as_posix()] = removed
+            without(place, wanted)
 
 
 def _emails(home: Home, customer_id: str) -> list[str]:
-    return contacts(home).filter(pl.col("customer_id") == customer_id)["email"].unique().to_list()
+    """Addresses that are the customer's alone: what a household shares stays with the others."""
+    people = contacts(home)
+    mine = pl.col("customer_id") == customer_id
+    others = people.filter(~mine)["email"].unique().to_list()
+    return people.filter(mine & ~pl.col("email").is_in(others))["email"].unique().to_list()
 
 
 def _message_ids(home: Home, customer_id: str) -> list[str]:
@@ -205,132 +208,25 @@ def _message_ids(home: Home, customer_id: str) -> list[str]:
     return sorted(found)
 
 
-def _from_tables(home: Home, words: list[str], done: Forgotten) -> None:
-    for name in _BY_ROW:
+def _from_folders(home: Home, names: tuple[str, ...], wanted: Wanted, done: Forgotten) -> None:
+    for name in names:
         folder = home.root / name
         for place in sorted(p for p in folder.rglob("*") if p.is_file()) if folder.exists() else []:
-            removed = _without(place, words)
+            removed = 0 if place.name == "secret.key" else without(place, wanted)
             if removed:
                 done.rows[place.relative_to(home.root).as_posix()] = removed
 
 
-def _without(place: Path, words: list[str]) -> int:
-    """Removes the rows that hold one of the words as a value of their own; returns how many."""
-    wanted, customer_id = set(words), words[0]
-    if place.name.lower().endswith(".parquet"):
-        frame = pl.read_parquet(place, hive_partitioning=False)
-        text = [name for name, kind in frame.schema.items() if kind == pl.String]
-        whole = [name for name, kind in frame.schema.items() if kind.is_integer()] if customer_id.isdigit() else []
-        hit = pl.any_horizontal(
-            pl.lit(False),
-            *[pl.col(name).str.strip_chars().is_in(list(wanted)).fill_null(False) for name in text],
-            *[(pl.col(name) == int(customer_id)).fill_null(False) for name in whole if name.endswith("customer_id")],
-        )
-        kept = frame.filter(~hit)
-        if kept.height < frame.height:
-            write_parquet(kept, place)
-        return frame.height - kept.height
-    if place.name == "secret.key":
-        return 0
-    return _without_lines(place, wanted)
-
-
-def _without_lines(place: Path, wanted: set[str]) -> int:
-    """Text files lose the records that name the customer; a record may span lines inside quotes."""
-    data = _content(place)
-    if not any(word.encode() in data for word in wanted):
-        return 0
-    if place.suffix == ".eml":
-        place.unlink()
-        return 1
-    text = data.decode("utf-8", errors="surrogateescape")
-    kept, removed = [], 0
-    for record in _records(text):
-        if any(_names(record, word) for word in wanted):
-            removed += 1
-        else:
-            kept.append(record)
-    written = "".join(kept).encode("utf-8", errors="surrogateescape")
-    with replacing(place) as temporary:
-        temporary.write_bytes(gzip.compress(written, mtime=0) if place.name.lower().endswith(".gz") else written)
-    return removed
-
-
-def _records(text: str) -> Iterator[str]:
-    """Lines of a CSV file; a line whose quotes do not close goes on in the next."""
-    waiting = ""
-    lines = text.splitlines(keepends=True)
-    for number, line in enumerate(lines):
-        waiting += line
-        # A quote that never closes must not swallow the rest of the file.
-        if waiting.count('"') % 2 == 0 or number == len(lines) - 1 or waiting.count("\n") > 50:
-            yield waiting
-            waiting = ""
-
-
-def _names(record: str, word: str) -> bool:
-    """Whether the record holds the word as a word of its own, not as part of a longer id."""
-    start = record.find(word)
-    while start >= 0:
-        end = start + len(word)
-        before = record[start - 1] if start else ","
-        after = record[end] if end < len(record) else ","
-        if not (before.isalnum() or before in "_-") and not (after.isalnum() or after in "_-"):
-            return True
-        start = record.find(word, start + 1)
-    return False
-
-
-def _content(place: Path) -> bytes:
-    data = place.read_bytes()
-    if place.name.lower().endswith(".gz"):
-        try:
-            return gzip.decompress(data)
-        except (OSError, EOFError):
-            return data
-    return data
-
-
-def _traces(home: Home, wanted: list[str]) -> tuple[int, list[str]]:
-    """Searches every file of the home for the words; returns files searched and those with a hit."""
+def _traces(home: Home, wanted: Wanted) -> tuple[int, list[str]]:
+    """Searches every file of the home for the customer; returns files searched and those with a hit."""
     searched, found = 0, []
     for place in sorted(p for p in home.root.rglob("*") if p.is_file() and not p.is_symlink()):
         if place.name in ("secret.key", ".lock"):
             continue
         searched += 1
-        if _holds(place, wanted):
+        if holds(place, wanted):
             found.append(place.relative_to(home.root).as_posix())
     return searched, found
-
-
-def _holds(place: Path, wanted: list[str]) -> bool:
-    if place.name.lower().endswith(".parquet"):
-        try:
-            frame = pl.read_parquet(place, hive_partitioning=False)
-        except (pl.exceptions.PolarsError, OSError):
-            return any(word.encode() in place.read_bytes() for word in wanted)
-        for name, kind in frame.schema.items():
-            if kind == pl.String:
-                some = frame[name].unique().drop_nulls()
-                for word in wanted:
-                    near = some.filter(some.str.contains(word, literal=True))
-                    if any(_names(value, word) for value in near.to_list()):
-                        return True
-            elif (
-                kind.is_integer()
-                and name.endswith("customer_id")
-                and wanted[0].isdigit()
-                and bool((frame[name] == int(wanted[0])).any())
-            ):
-                return True
-        return False
-    data = place.name.encode() + b"\n" + _content(place)
-    for word in wanted:
-        if word.encode() not in data:
-            continue
-        if b"\0" in data[:4096] or _names(data.decode("utf-8", errors="replace"), word):
-            return True
-    return False
 
 
 __all__ = [

@@ -114,14 +114,22 @@ def draft(row: dict[str, Any], facts: Facts, inputs: CustomerInputs) -> tuple[st
 
 
 def _delivery(row: dict[str, Any], facts: Facts, inputs: CustomerInputs) -> tuple[str, list[str]]:
-    mine = facts.deliveries.filter(pl.col("delivery_id") == row["delivery_id"]) if row["delivery_id"] else None
-    if mine is None or mine.is_empty():
+    asked = pl.col("delivery_id") == pl.lit(row["delivery_id"], pl.String)
+    # Where somebody else's delivery is, is told to nobody.
+    mine = facts.deliveries.filter(asked & (pl.col(KEY) == pl.lit(row[KEY], pl.String)))
+    if mine.is_empty():
         return "We are looking for your delivery and will write as soon as we have found it.", []
     it = mine.row(0, named=True)
     trace = [f"{it['source_file']}:{it['source_line']}"]
     if it["arrived_at"] is not None:
         return f"Delivery {it['delivery_id']} arrived on {it['arrived_at']:%Y-%m-%d at %H:%M}.", trace
     when = it["promised_at"] or it["due_at"]
+    if when < datetime.combine(inputs.as_of, datetime.min.time(), UTC):
+        return (
+            f"Delivery {it['delivery_id']} was promised for {when:%Y-%m-%d at %H:%M}, and its arrival is not recorded. We are "
+            "looking for it and will write as soon as we have found it.",
+            trace,
+        )
     return f"Delivery {it['delivery_id']} is under way; it was promised for {when:%Y-%m-%d at %H:%M}.", trace
 
 
@@ -150,13 +158,14 @@ def _stock(row: dict[str, Any], facts: Facts, inputs: CustomerInputs) -> tuple[s
 
 
 def _basket(row: dict[str, Any], facts: Facts, inputs: CustomerInputs) -> tuple[str, list[str]]:
-    lines = inputs.purchases.filter((pl.col("basket_id") == row["basket_id"]) & (pl.col(KEY) == row[KEY]))
-    if row["basket_id"] is None or lines.is_empty():
+    mine = pl.col(KEY) == pl.lit(row[KEY], pl.String)
+    lines = inputs.purchases.filter(mine & (pl.col("basket_id") == pl.lit(row["basket_id"], pl.String)))
+    if lines.is_empty():
         return _unknown(row, facts, inputs)
     names = dict(inputs.products.select("product_id", "name").iter_rows())
     lines = lines.sort("product_id")
     listed = ", ".join(
-        f"{it['quantity']:.0f} x {names.get(it['product_id']) or it['product_id']} for {it['amount']:.2f}"
+        f"{it['quantity']:g} x {names.get(it['product_id']) or it['product_id']} for {it['amount']:.2f}"
         for it in lines.iter_rows(named=True)
     )
     day = cast("date", lines["bought_on"].min())

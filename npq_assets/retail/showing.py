@@ -10,6 +10,7 @@ from npq_assets.periods import DAYS
 from npq_assets.reporting.plots import fan_of
 from npq_assets.reporting.report import DECISION_COLUMNS
 from npq_assets.reporting.svg import Fan
+from npq_assets.retail import customer_output
 from npq_assets.retail.output import forecast_folder, load_duals, plan_folder
 from npq_assets.settings import Home
 
@@ -78,6 +79,24 @@ def _weekly(forecast: pl.DataFrame) -> bool:
 def limits_shown(home: Home, day: date) -> pl.DataFrame:
     """Limits that bind, the most valuable first."""
     return load_duals(home, day).filter(pl.col("worth_per_unit") > 0).sort("worth_per_unit", descending=True)
+
+
+def offer_limits_shown(home: Home, day: date) -> pl.DataFrame:
+    """Budgets of offers to customers that bind, the most valuable first; the same columns."""
+    duals = customer_output.load(home, day, "offer_duals")
+    if duals is None or "worth_per_unit" not in duals.columns:
+        return pl.DataFrame()
+    return duals.filter(pl.col("worth_per_unit") > 0).sort("worth_per_unit", descending=True)
+
+
+def customers_skipped(home: Home, day: date) -> list[str]:
+    """Why nothing was decided about customers, or no offers, or fewer than landed."""
+    reason = customer_output.skipped(home, day)
+    note = (customer_output.load_facts(home, day, "offers") or {}).get("note")
+    return [
+        *([f"customers: {reason}"] if reason else []),
+        *([f"offers to customers: {note}"] if note and not reason else []),
+    ]
 
 
 def relaxation_shown(home: Home, day: date) -> list[str]:

@@ -199,3 +199,35 @@ def test_tables_without_files_have_an_empty_raw_table(home: Home) -> None:
     assert set(balances) == set(LANDING)
     assert raw(home, "logistics.trips").is_empty()
     assert set(SALES.schema) < set(raw(home, "retail.sales").columns)
+
+
+def test_what_ends_before_it_begins_is_no_offer_and_no_request(home: Home) -> None:
+    rows = "offer_id,family,discount,cost_per_use,starts_on,ends_on\nA,x,.1,0,2024-04-01,2024-04-01\nB,x,.1,0,2024-04-07,2024-04-01"
+    land(home, "retail.offers", "a.csv", rows)
+    balance = take(home, "retail.offers")
+    assert balance.accepted == 1 and balance.reasons == {"ends_on is before starts_on": 1}
+    [reason] = quarantine(home, "retail.offers")["reason"]
+    assert reason == "ends_on 2024-04-01 is before starts_on 2024-04-07; correct one of them"
+    opened = "2024-04-02T08:00:00Z"
+    rows = "\n".join(
+        [
+            "request_id,customer_id,opened_at,topic,closed_at,first_response_at",
+            f"1,C1,{opened},refund,,",
+            f"2,C1,{opened},refund,{opened},{opened}",
+            f"3,C1,{opened},refund,2024-04-01,",
+            f"4,C1,{opened},refund,,2024-04-02T07:59:59Z",
+        ]
+    )
+    land(home, "retail.service_requests", "a.csv", rows)
+    assert take(home, "retail.service_requests").accepted == 2
+    reasons = quarantine(home, "retail.service_requests")["reason"].to_list()
+    assert reasons[0].startswith("closed_at 2024-04-01 00:00:00") and "first_response_at" in reasons[1]
+
+
+def test_of_contradicting_rows_a_consent_taken_back_counts(home: Home) -> None:
+    pairs = "C1,1\nC1,0\nC2,0\nC2,1\nC3,1\nC3,\nC4,1\nC4,1\n"
+    land(home, "retail.customers", "a.csv", "customer_id,marketing_consent\n" + pairs)
+    take(home, "retail.customers")
+    found = dict(raw(home, "retail.customers").select("customer_id", "marketing_consent").iter_rows())
+    assert found == {"C1": False, "C2": False, "C3": None, "C4": True}
+    assert quarantine(home, "retail.customers")["reason"].to_list()[0].startswith("the same key as line 3, with other")

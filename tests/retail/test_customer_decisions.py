@@ -16,8 +16,8 @@ from npq_assets.retail import customer_output
 from npq_assets.retail.customer_book import CustomerBook
 from npq_assets.retail.customer_checks import judge_customers
 from npq_assets.retail.customer_inputs import KEY, CustomerInputs, without_consent
-from npq_assets.retail.messaging import late_deliveries, message_id, todays_messages
-from npq_assets.retail.offering import demand_effect, plan_offers
+from npq_assets.retail.messaging import _late, late_deliveries, message_id, messages_of_the_week, todays_messages
+from npq_assets.retail.offering import defection_cost, demand_effect, plan_offers
 from npq_assets.retail.recommending import LEAST_ON_HAND, PER_FAMILY, kept_without, measure_effect, recommend
 from npq_assets.retail.serving import Facts, rank_requests
 from npq_assets.settings import Home, Settings
@@ -25,6 +25,7 @@ from npq_assets.settings import Home, Settings
 DAY = date(2025, 3, 5)  # a Wednesday
 MONDAY = date(2025, 3, 3)
 PEOPLE = ["ann", "bob", "cem"]
+UNSENT = pl.DataFrame(schema={KEY: pl.String, "offer_id": pl.String, "as_of": pl.Date, "expected_cost": pl.Float64})
 NOTHING = pl.DataFrame(schema={KEY: pl.String, "message_id": pl.String, "kind": pl.String, "as_of": pl.Date})
 
 
@@ -56,7 +57,7 @@ def inputs(**changes: Any) -> CustomerInputs:
         ),
         "shelf": pl.DataFrame(
             {"site_id": ["S1", "S1"], "product_id": ["RICE", "TEA"], "on_hand": [20.0, 20.0],
-             "on_hand_before": [20.0, 20.0], "counts": [2, 2]}
+             "on_hand_before": [20.0, 20.0], "counts": [2, 2], "counted_on": [DAY, DAY]}
         ),
         "cases": pl.DataFrame(),
     }  # fmt: skip
@@ -85,7 +86,11 @@ def offered(*who: str) -> pl.DataFrame:
 
 
 def messages(given: CustomerInputs, offers: pl.DataFrame, earlier: pl.DataFrame = NOTHING) -> pl.DataFrame:
-    late = pl.DataFrame({KEY: PEOPLE, "delivery_id": ["D1", "D2", "D3"], "late_minutes": [30.0] * 3})
+    promised = datetime(2025, 3, 4, 12, tzinfo=UTC)
+    late = pl.DataFrame(
+        {KEY: PEOPLE, "delivery_id": ["D1", "D2", "D3"], "promised": [promised] * 3, "arrived": [True, False, True],
+         "late_minutes": [30.0] * 3}
+    )  # fmt: skip
     recommended = pl.DataFrame(schema={KEY: pl.String, "rank": pl.Int64, "product_id": pl.String})
     return todays_messages(given, book(), offers, late, earlier, recommended)
 
@@ -108,6 +113,37 @@ def test_the_weekly_limit_counts_the_six_days_before(limit: int) -> None:
         assert found["kind"].to_list() == ["late_delivery"]
 
 
+def test_a_day_that_is_decided_again_keeps_the_limit_with_later_days() -> None:
+    days = [DAY - timedelta(days=6), DAY + timedelta(days=1), DAY + timedelta(days=6), DAY + timedelta(days=7)]
+    others = pl.DataFrame({KEY: ["ann", "ann", "ann", "bob"], "as_of": days})
+    assert messages_of_the_week(others, DAY).rows() == [("ann", 2)]
+    later = pl.DataFrame({KEY: ["ann"] * 2, "message_id": ["a", "b"], "kind": ["offer"] * 2, "as_of": [days[1]] * 2})
+    assert set(messages(inputs(), offered("ann"), later)[KEY]) == {"bob"}
+    # The same days one after the other: the later ones already made room for this one, which is found as it was.
+    first = messages(inputs(), offered("ann"))
+    assert messages(inputs(), offered("ann"), later.with_columns(pl.lit(days[3]).alias("as_of"))).equals(first)
+
+
+def test_who_came_back_is_not_won_back() -> None:
+    lost = book(p_active=[0.1, 0.1, 0.1], monetary=[50.0, 12.0, 1.0], recency_days=[60.0, 5.0, 60.0])
+    late = pl.DataFrame()
+    recommended = pl.DataFrame(schema={KEY: pl.String, "rank": pl.Int64, "product_id": pl.String})
+
+    def found(given: CustomerInputs) -> pl.DataFrame:
+        return todays_messages(given, lost, offered("ann").clear(), late, NOTHING, recommended)
+
+    assert found(inputs())["body"].to_list() == ["We have not seen you for 62 days."]
+    assert found(inputs(returned=frozenset({"ann"}))).is_empty()
+
+
+def test_an_old_count_is_no_news() -> None:
+    def found(counted_on: date) -> int:
+        shelf = inputs().shelf.with_columns(pl.lit(0.0).alias("on_hand_before"), pl.lit(counted_on).alias("counted_on"))
+        return messages(inputs(shelf=shelf), offered("ann").clear()).filter(pl.col("kind") == "back_in_stock").height
+
+    assert found(DAY) == 2 and found(DAY - timedelta(days=7)) == 0
+
+
 def test_a_message_leaves_once() -> None:
     first = messages(inputs(), offered("ann"))
     again = messages(inputs(), offered("ann"), first.with_columns(pl.lit(DAY - timedelta(days=60)).alias("as_of")))
@@ -122,7 +158,9 @@ def test_checks_stop_what_breaks_consent_or_limit() -> None:
     offers = pl.DataFrame({KEY: ["ann"], "offer_id": ["X"], "expected_cost": [50.5]})
     products = pl.DataFrame({KEY: ["ann"], "product_id": ["TEA"]})
     empty = given.shelf.with_columns(pl.lit(0.0).alias("on_hand"))
-    verdicts = judge_customers(inputs(shelf=empty), offers, wrong, products, NOTHING.select(KEY, "as_of"), sites)
+    verdicts = judge_customers(
+        inputs(shelf=empty), offers, wrong, products, NOTHING.select(KEY, "as_of"), sites, UNSENT
+    )
     assert {v.name for v in verdicts if not v.passed} == {"consent", "weekly_limit", "budget", "sellable"}
 
 
@@ -142,11 +180,10 @@ def test_without_controls_the_effect_is_unknown_and_half_are_kept() -> None:
     lines = pl.concat([base.purchases.filter(pl.col(KEY) == "ann").with_columns(pl.lit(p).alias(KEY)) for p in people])
     given = inputs(purchases=lines, customers=pl.DataFrame({KEY: people, "marketing_consent": [True] * 40}))
     view = CustomerBook(pl.DataFrame({KEY: people}), pl.DataFrame())
-    earlier = pl.DataFrame(schema={KEY: pl.String, "offer_id": pl.String, "as_of": pl.Date})
-    plan = plan_offers(given, view, earlier)
+    plan = plan_offers(given, view, UNSENT)
     assert plan.sent.height and not plan.sent["effect_known"].any() and plan.sent["expected_profit"].sum() == 0
     assert abs(2 * plan.sent["control"].sum() - plan.sent.height) <= 1
-    again = plan_offers(given, view, plan.sent.select(KEY, "offer_id", "as_of"))
+    again = plan_offers(given, view, plan.sent.select(UNSENT.columns))
     assert again.sent.is_empty() and "sent" in again.facts["note"]
 
 
@@ -163,9 +200,9 @@ def test_requests_are_answered_from_facts_with_the_rows_behind_them() -> None:
              "source_line": [9]}  # fmt: skip
     coming = {"site_id": ["S1"], "product_id": ["TEA"], "arrives_on": [DAY + timedelta(days=2)], "quantity": [8.0],
               "source_file": ["o.csv"], "source_line": [4]}  # fmt: skip
-    deliveries = {"delivery_id": ["D1"], KEY: ["bob"], "due_at": [datetime(2025, 3, 4, 12, tzinfo=UTC)],
-                  "promised_at": [None], "arrived_at": [datetime(2025, 3, 4, 13, tzinfo=UTC)], "source_file": ["d.csv"],
-                  "source_line": [7]}  # fmt: skip
+    deliveries = {"delivery_id": ["D1", "D2"], KEY: ["bob"] * 2, "due_at": [datetime(2025, 3, 4, 12, tzinfo=UTC)] * 2,
+                  "promised_at": [None] * 2, "arrived_at": [datetime(2025, 3, 4, 13, tzinfo=UTC), None],
+                  "source_file": ["d.csv"] * 2, "source_line": [7, 8]}  # fmt: skip
     facts = Facts(pl.DataFrame(deliveries), pl.DataFrame(stock), pl.DataFrame(coming))
     asked = [
         case(product_id="TEA"),
@@ -173,6 +210,8 @@ def test_requests_are_answered_from_facts_with_the_rows_behind_them() -> None:
         case(request_id="R3", topic="refund", basket_id="ann0", basket_rows="b.csv:3; b.csv:4"),
         case(request_id="R4", topic="something else", opened_at=datetime(2025, 3, 1, 8, tzinfo=UTC)),
         case(request_id="R5", topic="refund", basket_id="bob0"),
+        case(request_id="R6", topic="delivery late", delivery_id="D1"),
+        case(request_id="R7", topic="delivery late", delivery_id="D2", **{KEY: "bob"}),
     ]
     cases = pl.DataFrame(asked, schema_overrides={"closed_at": pl.Datetime("us", "UTC"), "basket_rows": pl.String})
     found = {row["request_id"]: row for row in rank_requests(inputs(cases=cases), book(), facts).iter_rows(named=True)}
@@ -182,8 +221,11 @@ def test_requests_are_answered_from_facts_with_the_rows_behind_them() -> None:
     assert found["R2"]["rank"] == 1  # the best customer, about the gravest topic
     assert "1 x Tea for 2.00" in found["R3"]["draft"] and found["R3"]["facts"] == "r.csv:2; b.csv:3; b.csv:4"
     assert found["R4"]["promise_broken"] and "A colleague will look into it" in found["R4"]["draft"]
-    # Another customer's purchase is told to nobody.
+    # Another customer's purchase or delivery is told to nobody.
     assert "Tea" not in found["R5"]["draft"]
+    assert "D1" not in found["R6"]["draft"] and found["R6"]["facts"] == "r.csv:2"
+    # Nobody says that what should have come yesterday is under way.
+    assert "its arrival is not recorded" in found["R7"]["draft"] and "under way" not in found["R7"]["draft"]
 
 
 def test_late_is_what_was_promised_yesterday_and_had_not_come() -> None:
@@ -197,12 +239,22 @@ def test_late_is_what_was_promised_yesterday_and_had_not_come() -> None:
         ("future", opening + timedelta(hours=1), None),
     ]
     frame = pl.DataFrame(
-        [("ann", name, promised, None, arrived) for name, promised, arrived in rows],
+        [("ann", name, promised, None, arrived, None) for name, promised, arrived in rows],
         schema={KEY: pl.String, "delivery_id": pl.String, "promised_at": pl.Datetime("us", "UTC"),
-                "due_at": pl.Datetime("us", "UTC"), "arrived_at": pl.Datetime("us", "UTC")}, orient="row",
+                "due_at": pl.Datetime("us", "UTC"), "arrived_at": pl.Datetime("us", "UTC"),
+                "departed_at": pl.Datetime("us", "UTC")}, orient="row",
     )  # fmt: skip
-    found = dict(late_deliveries(frame, DAY).select("delivery_id", "late_minutes").iter_rows())
-    assert found == {"late": 60.0, "open": 60.0, "later": 60.0}
+    late = late_deliveries(frame, DAY)
+    assert dict(late.select("delivery_id", "late_minutes").iter_rows()) == {"late": 60.0, "open": 60.0, "later": 60.0}
+    bodies = {row["subject"]: row["body"] for row in _late(late)}
+    assert "arrived 60 minutes late" in bodies["Your delivery was late"]
+    assert "was promised for 2025-03-04 at 23:00 and has not arrived yet" in bodies["Your delivery is late"]
+    # Trips that have not landed make no delivery late; one that is known to be on the road is.
+    unknown = frame.with_columns(pl.lit(None, pl.Datetime("us", "UTC")).alias("arrived_at"))
+    assert late_deliveries(unknown, DAY).is_empty()
+    departed = pl.when(pl.col("delivery_id") == "open").then(pl.lit(opening - timedelta(hours=3)))
+    on_the_road = unknown.with_columns(departed.alias("departed_at"))
+    assert late_deliveries(on_the_road, DAY)["delivery_id"].to_list() == ["open"]
 
 
 def test_who_unsubscribed_is_not_written_to_from_the_next_day() -> None:
@@ -264,3 +316,69 @@ def test_the_same_staffing_is_not_solved_again(tmp_path: Path, monkeypatch: pyte
     assert again.plan.equals(first.plan) and (again.objective, again.bound) == (first.objective, first.bound)
     with pytest.raises(pytest.fail.Exception):
         customer_output.staffed(home, day)(replace(problem, waiting=1.0), 10.0)
+
+
+def an_offer(**values: Any) -> pl.DataFrame:
+    kinds = {name: pl.lit(value, inputs().offers.schema[name]).alias(name) for name, value in values.items()}
+    return inputs().offers.with_columns(**kinds)
+
+
+def many(**changes: Any) -> tuple[CustomerInputs, CustomerBook]:
+    people = [f"p{k:03d}" for k in range(40)]
+    ann = inputs().purchases.filter(pl.col(KEY) == "ann")
+    lines = pl.concat([ann.with_columns(pl.lit(p).alias(KEY)) for p in people])
+    agreed = pl.DataFrame({KEY: people, "marketing_consent": [True] * 40})
+    return inputs(purchases=lines, customers=agreed, **changes), CustomerBook(
+        pl.DataFrame({KEY: people}), pl.DataFrame()
+    )
+
+
+@pytest.mark.parametrize("what", [{"family": "no such family"}, {"family": None, "product_id": "NOPE"}])
+def test_an_offer_on_what_nobody_buys_is_left_out_with_its_reason(what: dict[str, Any]) -> None:
+    plan = plan_offers(*many(offers=an_offer(**what)), UNSENT)
+    assert plan.sent.is_empty() and "X" in plan.facts["note"] and "check product_id, family" in plan.facts["note"]
+    both = pl.concat([an_offer(), an_offer(offer_id="Y", **what)])
+    plan = plan_offers(*many(offers=both), UNSENT)
+    assert set(plan.sent["offer_id"]) == {"X"} and "Y" in plan.facts["note"]
+
+
+def test_a_product_without_family_can_be_offered() -> None:
+    given, view = many(offers=an_offer(family=None, product_id="TEA"))
+    none = replace(
+        given,
+        purchases=given.purchases.with_columns(pl.lit(None, pl.String).alias("family")),
+        products=given.products.with_columns(pl.lit(None, pl.String).alias("family")),
+    )
+    assert plan_offers(none, view, UNSENT).sent.height
+
+
+def test_a_budget_is_for_all_weeks_and_all_offers() -> None:
+    given, view = many()
+    cost = plan_offers(given, view, UNSENT).sent["expected_cost"].sum()
+    assert 0 < cost < 50
+    before = pl.DataFrame(
+        {KEY: ["zoe"], "offer_id": ["X"], "as_of": [MONDAY - timedelta(days=7)], "expected_cost": [50.0 - cost / 2]}
+    )
+    assert plan_offers(given, view, before).sent["expected_cost"].sum() <= cost / 2 + 1e-9
+    total = replace(given, settings=Settings(offer_budget=cost / 2))
+    assert plan_offers(total, view, UNSENT).sent["expected_cost"].sum() <= cost / 2 + 1e-9
+    sites = pl.DataFrame({KEY: ["ann"], "main_site": ["S1"]})
+    sent = pl.DataFrame({KEY: ["ann"], "offer_id": ["X"], "expected_cost": [30.0]})
+    none = pl.DataFrame(schema={KEY: pl.String, "product_id": pl.String})
+    verdicts = judge_customers(given, sent.clear(), NOTHING, none, NOTHING, sites, sent)
+    assert all(v.passed for v in verdicts)
+    spent = pl.DataFrame({KEY: ["bob"], "offer_id": ["X"], "expected_cost": [30.0]})
+    verdicts = judge_customers(inputs(), sent, NOTHING, none, NOTHING, sites, spent)
+    assert {v.name for v in verdicts if not v.passed} == {"budget"}
+
+
+def test_a_week_that_was_sent_on_a_later_day_is_not_sent_again() -> None:
+    later = pl.DataFrame({KEY: ["zoe"], "offer_id": ["X"], "as_of": [DAY + timedelta(days=1)], "expected_cost": [1.0]})
+    plan = plan_offers(*many(), later)
+    assert plan.sent.is_empty() and "2025-03-06" in plan.facts["note"]
+
+
+def test_lines_without_a_unit_cost_do_not_make_margins_nothing() -> None:
+    half = inputs().purchases.with_columns(pl.when(pl.col("product_id") == "TEA").then("margin").alias("margin"))
+    priced = defection_cost(inputs(), book())["defection_cost"].to_list()
+    assert defection_cost(inputs(purchases=half), book())["defection_cost"].to_list() == pytest.approx(priced)

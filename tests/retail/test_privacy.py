@@ -120,3 +120,62 @@ def test_rows_whose_file_is_gone_are_not_lost_with_the_customer(tmp_path: Path) 
     assert forget(home, "C1").found == []
     ingest(home, [LANDING["retail.customers"]])
     assert pl.read_parquet(home.raw_table("retail", "customers"))["customer_id"].to_list() == ["C2"]
+
+
+def landed(root: Path, table: str, name: str, content: bytes) -> Path:
+    place = root / "landing" / table.replace(".", "/") / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    return place
+
+
+def test_a_number_as_id_takes_no_quantity_and_no_product_along(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    sales = b"sold_on,site_id,product_id,quantity\n2025-03-17,17,17,17\n"
+    kept = landed(tmp_path, "retail.sales", "s.csv", sales)
+    landed(tmp_path, "retail.customers", "c.csv", b"customer_id;household\r\n17;2\r\n18;17\r\n")
+    baskets = landed(
+        tmp_path,
+        "retail.baskets",
+        "b.csv",
+        b"basket_id,product_id,customer_id,site_id,bought_at,quantity,amount\n"
+        b"17,P,18,S,2025-03-17,17,17\nB,P, 17 ,S,2025-03-17,1,2\nB,P,17\n",
+    )
+    ingest(home, [LANDING["retail.customers"]])
+    write_pseudonyms(home)
+    plan = tmp_path / "plans/retail/as_of=2025-03-17/orders.parquet"
+    plan.parent.mkdir(parents=True)
+    pl.DataFrame({"product_id": ["17"], "quantity": [17]}).write_parquet(plan)
+    report = tmp_path / "reports/as_of=2025-03-17/report.html"
+    report.parent.mkdir(parents=True)
+    report.write_text("<p>17 units of product 17</p>")
+    done = forget(home, "17")
+    assert done.found == [] and sum(done.rows.values()) == 4
+    assert kept.read_bytes() == sales and pl.read_parquet(plan).height == 1 and "17 units" in report.read_text()
+    assert baskets.read_text().splitlines()[1:] == ["17,P,18,S,2025-03-17,17,17"]
+    assert (tmp_path / "landing/retail/customers/c.csv").read_bytes() == b"customer_id;household\r\n18;17\r\n"
+    assert "in columns of customers" in done.as_text()
+    assert (tmp_path / "personal/pseudonyms.parquet").stat().st_mode & 0o077 == 0
+
+
+def test_a_customer_is_found_in_any_encoding_that_lands(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    wide = landed(tmp_path, "retail.customers", "w.csv", "customer_id\n客户-1\n客户-2\n".encode("utf-16"))
+    east = landed(tmp_path, "retail.customers", "e.csv", "customer_id\n客户-1\n客户-3\n".encode("gb18030"))
+    ingest(home, [LANDING["retail.customers"]])
+    write_pseudonyms(home)
+    assert forget(home, "客户-1").found == []
+    assert wide.read_text("utf-16").split() == ["customer_id", "客户-2"]
+    assert east.read_text("gb18030").split() == ["customer_id", "客户-3"]
+
+
+def test_what_is_left_is_found(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    lands(tmp_path, "a.csv", "customer_id,email\nC000001,us@example.org\nC000002,us@example.org\n17,s@example.org\n")
+    ingest(home, [LANDING["retail.customers"]])
+    write_pseudonyms(home)
+    for name, text in (("a.log", b"wrote to C000001"), ("b.log", b"customer_id: 17"), ("c.db", b"\0\0sC000001t")):
+        (tmp_path / name).write_bytes(text)
+    # An address that a household shares stays with the others.
+    assert forget(home, "C000001").found == ["a.log", "c.db"]
+    assert forget(home, "17").found == ["b.log"]
