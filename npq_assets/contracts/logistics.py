@@ -52,6 +52,7 @@ TABLES = (
         ),
         time_column="ready_at",
         any_of=(("latitude", "node_id"),),
+        ordered=(("ready_at", "due_at"),),
     ),
     Table(
         "logistics",
@@ -86,6 +87,7 @@ TABLES = (
             optional("factor", Kind.NUMBER, "Driving time is this many times the usual; empty: closed.", low=0),
         ),
         time_column="closed_from",
+        ordered=(("closed_from", "closed_until"),),
     ),
     Table(
         "logistics",
@@ -138,6 +140,7 @@ TABLES = (
             optional("km", Kind.NUMBER, "Distance driven (km).", low=0),
         ),
         time_column="departed_at",
+        ordered=(("departed_at", "arrived_at"),),
         extra_columns=True,
     ),
     Table(

@@ -198,7 +198,7 @@ def quickly(
         The contract's columns, typed, and which rows are right; the other rows may be right as well, or not: `judge` knows,
         and it gives the same values. None if some column needs `judge` altogether.
     """
-    if table.any_of or table.ordered:
+    if table.any_of:
         return None
     values, fits = [], []
     for column in table.columns:
@@ -227,6 +227,9 @@ def quickly(
             ((given & fit) if column.required else (~given | fit)).fill_null(False).alias(f"__fits_{column.name}")
         )
     typed = rows.select(*values, *fits)
+    for first, later in table.ordered:
+        ordered = (pl.col(later) >= pl.col(first)).fill_null(True)
+        typed = typed.with_columns(ordered.alias(f"__fits_{first}_{later}"))
     names = [name for name in typed.columns if name.startswith("__fits_")]
     return typed.select(list(table.schema)), typed.select(pl.all_horizontal(names).alias("fits"))["fits"]
 

@@ -231,3 +231,24 @@ def test_of_contradicting_rows_a_consent_taken_back_counts(home: Home) -> None:
     found = dict(raw(home, "retail.customers").select("customer_id", "marketing_consent").iter_rows())
     assert found == {"C1": False, "C2": False, "C3": None, "C4": True}
     assert quarantine(home, "retail.customers")["reason"].to_list()[0].startswith("the same key as line 3, with other")
+
+
+def test_windows_trips_and_closures_that_end_before_they_begin_are_rejected(home: Home) -> None:
+    early, late = "2024-04-02T08:00:00Z", "2024-04-02T09:00:00Z"
+    head = "delivery_id,depot_id,latitude,longitude,quantity,ready_at,due_at,service_minutes"
+    deliveries = [f"{k},W1,52,13,1,{ready},{due},5" for k, (ready, due) in enumerate([(early, early), (late, early)])]
+    land(home, "logistics.deliveries", "a.csv", "\n".join([head, *deliveries]))
+    assert take(home, "logistics.deliveries").reasons == {"due_at is before ready_at": 1}
+    trips = [f"0,V1,{early},{late},{late}", f"0,V1,{late},{late},{early}"]
+    land(
+        home,
+        "logistics.trips",
+        "a.csv",
+        "\n".join(["delivery_id,vehicle_id,departed_at,promised_at,arrived_at", *trips]),
+    )
+    assert take(home, "logistics.trips").reasons == {"arrived_at is before departed_at": 1}
+    closures = [f"A,B,{early},", f"B,A,{late},{early}"]
+    land(home, "logistics.road_closures", "a.csv", "\n".join(["from_node,to_node,closed_from,closed_until", *closures]))
+    assert take(home, "logistics.road_closures").reasons == {"closed_until is before closed_from": 1}
+    [reason] = quarantine(home, "logistics.deliveries")["reason"]
+    assert reason.startswith("due_at 2024-04-02 08:00:00") and reason.endswith("; correct one of them")
