@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from html import escape
 from pathlib import Path
@@ -126,9 +127,9 @@ def write_dispatch(home: Home, day: date, routes: pl.DataFrame, deliveries: pl.D
             .otherwise(pl.lit(""))
             .alias("note"),
         )
-        write_csv_for_people(table, folder / f"{vehicle}.csv")
+        write_csv_for_people(table, folder / _file_of(str(vehicle)))
         sheets.append(_sheet(str(vehicle), group, table))
-    kept = {f"{vehicle}.csv" for vehicle in rows["vehicle_id"].unique().to_list()}
+    kept = {_file_of(vehicle) for vehicle in rows["vehicle_id"].unique().to_list()}
     for old in folder.glob("*.csv"):
         if old.name not in kept:
             old.unlink()
@@ -151,6 +152,11 @@ def _clock(column: str) -> pl.Expr:
     )  # fmt: skip
 
 
+def _file_of(vehicle: str) -> str:
+    """Name of a vehicle's list; what file names cannot hold is percent-encoded, so that every vehicle has its own."""
+    return re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda found: f"%{ord(found[0]):02X}", vehicle) + ".csv"
+
+
 def _sheet(vehicle: str, group: pl.DataFrame, table: pl.DataFrame) -> str:
     head = "".join(f"<th>{escape(name)}" for name in [*table.columns, "done"])
     body = "".join(
@@ -162,7 +168,8 @@ def _sheet(vehicle: str, group: pl.DataFrame, table: pl.DataFrame) -> str:
     return (
         f"<section><h1>{escape(vehicle)}: {group.height} stops, leaves at {leaves:%H:%M}, loads {most:,.1f}, "
         f"{group['km'].sum():,.1f} km to the last stop</h1>"
-        f"<table><thead><tr>{head}</thead><tbody>{body}</tbody></table><p class=sign>Driver: ____________________</section>"
+        f"<table><thead><tr>{head}</thead><tbody>{body}</tbody></table>"
+        "<p>Times are UTC.<p class=sign>Driver: ____________________</section>"
     )
 
 

@@ -159,6 +159,17 @@ def test_lists_for_drivers_and_a_map_without_any_service(
     assert "href" not in text + svg and "src=" not in text + svg
 
 
+def test_a_list_stays_in_its_folder_whatever_the_vehicle_is_called(
+    inputs: LogisticsInputs, plan: RoutePlan, tmp_path: Path
+) -> None:
+    names = dict(zip(plan.routes["vehicle_id"].unique().sort(), ("../../B-NP 1", "a/b", "a%2Fb"), strict=False))
+    routes = plan.routes.with_columns(pl.col("vehicle_id").replace(names))
+    page = write_dispatch(Home.at(tmp_path), DAY, routes, inputs.deliveries, plan.alerts)
+    found = list(tmp_path.rglob("*.csv"))
+    assert all(file.parent == page.parent for file in found)
+    assert len(found) == routes["vehicle_id"].n_unique()
+
+
 def test_tracking_tells_late_missing_and_as_planned(plan: RoutePlan) -> None:
     first, second = plan.routes["delivery_id"][0], plan.routes["delivery_id"][1]
     planned = dict(plan.routes.select("delivery_id", "arrives_at").iter_rows())
