@@ -129,6 +129,9 @@ def send(home: Home, messages: pl.DataFrame, carrier: Carrier, people: pl.DataFr
     """
     folder = _folder(home)
     left = _what_left(folder)
+    if (folder / "leaving.csv").exists():  # an interrupted run's: a new line must not go on in one that it tore
+        write_parquet(left, folder / "sent.parquet")
+        (folder / "leaving.csv").unlink()
     if left.filter(pl.col("left_on") > day).height:
         return Handed([], note="messages of a later day have left already; nothing leaves for this day any more")
     known = set(left["message_id"].to_list())
@@ -194,8 +197,9 @@ def _what_left(folder: Path) -> pl.DataFrame:
         frames.append(pl.read_parquet(folder / "sent.parquet"))
     if (folder / "leaving.csv").exists():
         # A line that a dying process did not finish is not noted.
-        journal = pl.read_csv(folder / "leaving.csv", has_header=False, schema=_LEFT, truncate_ragged_lines=True)
-        frames.append(journal.drop_nulls())
+        words = dict.fromkeys(_LEFT, pl.String)
+        journal = pl.read_csv(folder / "leaving.csv", has_header=False, schema=words, truncate_ragged_lines=True)
+        frames.append(journal.with_columns(pl.col("left_on").str.to_date("%Y-%m-%d", strict=False)).drop_nulls())
     return pl.concat(frames, how="diagonal").unique("message_id", keep="first").sort("message_id")
 
 

@@ -159,6 +159,15 @@ def test_a_process_that_is_killed_sends_nothing_twice(tmp_path: Path, monkeypatc
     assert send(Home(tmp_path), MESSAGES, FileCarrier(folder), everybody, DAY).sent == ["m2", "m3"]
 
 
+@pytest.mark.parametrize("torn", ["m3", "m3,someb", "m3,somebody,2025-0"])
+def test_a_note_that_a_dying_process_tore_stops_no_later_run(tmp_path: Path, torn: str) -> None:
+    home, folder = Home(tmp_path), tmp_path / "outbox/retail/messages"
+    folder.mkdir(parents=True)
+    (folder / "leaving.csv").write_text(f"m1,somebody,{DAY}\n{torn}")
+    assert send(home, MESSAGES, FileCarrier(folder), PEOPLE, DAY).sent == ["m3"]
+    assert send(home, MESSAGES, FileCarrier(folder), PEOPLE, DAY).sent == []
+
+
 def test_the_weekly_limit_holds_for_what_really_left(tmp_path: Path) -> None:
     home, folder = Home(tmp_path), FileCarrier(tmp_path / "out")
     assert send(home, MESSAGES, folder, PEOPLE, DAY).sent == ["m1", "m3"]
