@@ -42,6 +42,7 @@ class Settings:
         smtp: `host:port` that messages are sent to; empty: they are written as files.
         sender: Address that messages come from.
         crew_replacements: Components that the maintenance crew can replace a day; None for no limit.
+        sourcing_shortage_cost: Cost of a unit, in the deliveries' unit, that no source can send to a site in a week (money).
         mqtt: `host:port` of the broker that telemetry is heard from and set-points go to; empty: none.
         mqtt_topic: First part of all topics.
         mqtt_user: Name to log in with; the password is read from NPQ_MQTT_PASSWORD and stands in no file.
@@ -71,6 +72,7 @@ class Settings:
     smtp: str = ""
     sender: str = "service@example.org"
     crew_replacements: int | None = None
+    sourcing_shortage_cost: float = 50.0
     mqtt: str = ""
     mqtt_topic: str = "npq"
     mqtt_user: str = ""
@@ -213,6 +215,7 @@ def _check(path: Path, name: str, value: object) -> None:
         "smtp": (str,),
         "sender": (str,),
         "crew_replacements": (int,),
+        "sourcing_shortage_cost": (int, float),
         "mqtt": (str,),
         "mqtt_topic": (str,),
         "mqtt_user": (str,),
@@ -230,7 +233,10 @@ def _check(path: Path, name: str, value: object) -> None:
         raise NpqError(f'{path}: period = {value!r}; expected "day" or "week"')
     if name in {"control_share", "stockout_defection"} and not 0 <= float(str(value)) <= 1:
         raise NpqError(f"{path}: {name} = {value!r} must lie between 0 and 1")
-    if name in {"messages_per_week", "offer_budget", "crew_replacements"} and not float(str(value)) >= 0:
+    if (
+        name in {"messages_per_week", "offer_budget", "crew_replacements", "sourcing_shortage_cost"}
+        and not float(str(value)) >= 0
+    ):
         raise NpqError(f"{path}: {name} = {value!r} must not be below 0")
     if name in {"smtp", "mqtt"} and value and not str(value).rpartition(":")[2].isdigit():
         raise NpqError(f'{path}: {name} = {value!r}; expected "host:port"')

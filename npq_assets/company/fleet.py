@@ -358,14 +358,29 @@ class Fleet:
                     routes.append((vehicle, depot, leaves, tour))
         return routes
 
-    def trips_frame(self, day: date, tours: Sequence[Tour], promised: Mapping[str, float]) -> pl.DataFrame:
-        """`logistics.trips` of a day; `promised` is the minute by which each delivery was promised."""
+    def trips_frame(
+        self, day: date, tours: Sequence[Tour], promised: Mapping[str, float], agreed: Mapping[str, float] | None = None
+    ) -> pl.DataFrame:
+        """`logistics.trips` of a day.
+
+        Args:
+            day: The day.
+            tours: As driven.
+            promised: Minute by which each delivery was promised.
+            agreed: Minute up to which was agreed on instead, of deliveries whose customers were asked; None: nobody asks anybody.
+        """
         opened = np.datetime64(day, "us")
         driven = [stop for tour in tours for stop in tour.stops]
 
         def stamps(minutes: Sequence[float]) -> pl.Series:
             return utc(opened + np.round(60 * np.array(minutes, dtype=float)).astype("timedelta64[s]"))
 
+        asked = [] if agreed is None else [agreed.get(d.delivery_id, np.nan) for d in driven]
+        later = pl.Series("agreed_until", [None] * len(driven), dtype=pl.Datetime("us", "UTC"))
+        if asked:
+            later = pl.select(
+                pl.when(pl.Series(np.isfinite(asked))).then(stamps(np.nan_to_num(asked).tolist())).alias("agreed_until")
+            ).to_series()
         return pl.DataFrame(
             {
                 "delivery_id": pl.Series([d.delivery_id for d in driven], dtype=pl.String),
@@ -375,6 +390,7 @@ class Fleet:
                 "arrived_at": stamps([d.arrived for d in driven]),
                 "km": pl.Series([round(d.km, 3) for d in driven], dtype=pl.Float64),
                 "stop": pl.Series([k + 1 for tour in tours for k in range(len(tour.stops))], dtype=pl.Int64),
+                **({} if agreed is None else {"agreed_until": later}),
             }
         )
 

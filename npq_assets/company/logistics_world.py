@@ -78,7 +78,7 @@ class LogisticsWorld:
         ours = self._lived(day, routes, self._ours, agreed)
         theirs = self._lived(day, self._planned(), fleet.nearest_depot, {})
         self._counts += np.array([[len(self._drops), lived.on_time] for lived in (ours, theirs)], dtype=float)
-        self._land(home, folder, day, ours)
+        self._land(home, folder, day, ours, agreed)
         return [
             CostRow(day, site, kind, float(getattr(ours, kind)[s]), float(getattr(theirs, kind)[s]))
             for kind in self.kinds
@@ -196,11 +196,11 @@ class LogisticsWorld:
             cost[mine] += each * load[mine]
         return cost
 
-    def _land(self, home: Home, folder: LandingFolder, day: date, ours: Day) -> None:
-        """Lands the day's trips and weather, and what is known of the next day: deliveries and a weather forecast."""
+    def _land(self, home: Home, folder: LandingFolder, day: date, ours: Day, agreed: Mapping[str, float]) -> None:
+        """Lands the day's trips, with times that were agreed on, and weather; of the next day deliveries and a forecast."""
         fleet = self._fleet
         by_id = {d.delivery_id: d for d in self._drops}
-        trips = fleet.trips_frame(day, ours.tours, {name: d.due for name, d in by_id.items()})
+        trips = fleet.trips_frame(day, ours.tours, {name: d.due for name, d in by_id.items()}, agreed)
         folder.write("logistics.trips", f"trips-{day}", trips)
         folder.write("logistics.weather", f"weather-{day}", fleet.roads.weather_frame([day]))
         following = day + timedelta(days=1)

@@ -218,15 +218,18 @@ def logistics_decisions(context: dg.AssetExecutionContext, home: HomeResource) -
 )
 def dispatch(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
     """Writes the day's lists."""
-    from npq_assets.logistics.inputs import read_inputs
-    from npq_assets.logistics.output import load_skipped
+    from npq_assets.logistics.output import load_plan, load_skipped
+    from npq_assets.logistics.replanning import inputs_of_plan
     from npq_assets.logistics.showing import write_dispatch
 
     day = as_of_of(context)
     if (reason := load_skipped(home.home, day)) is not None:
         return skipped(reason)
     routes, alerts = (read_decisions(home.home, TABLES[name], day) for name in ("routes", "alerts"))
-    page = write_dispatch(home.home, day, routes, read_inputs(home.home, day).deliveries, alerts)
+    found = load_plan(home.home, day)
+    if found is None:
+        raise dg.Failure(f"no plan as of {day}; materialize {PLAN_KEY.to_user_string()} first")
+    page = write_dispatch(home.home, day, routes, inputs_of_plan(home.home, day, *found).deliveries, alerts)
     return dg.MaterializeResult(
         metadata={"page": dg.MetadataValue.path(str(page)), "lists": routes["vehicle_id"].n_unique()}
     )
@@ -308,13 +311,14 @@ def routes_outbox(context: dg.AssetExecutionContext, home: HomeResource) -> dg.M
 def route_plan_checks(context: dg.AssetCheckExecutionContext, home: HomeResource) -> Iterable[dg.AssetCheckResult]:
     """What must hold of a plan before anybody drives it."""
     from npq_assets.logistics.checks import judge_plan, nothing_to_judge
-    from npq_assets.logistics.inputs import read_inputs
     from npq_assets.logistics.output import load_plan, load_skipped
+    from npq_assets.logistics.replanning import inputs_of_plan
 
     day = as_of_of(context)
     if (reason := load_skipped(home.home, day)) is not None:
         verdicts = nothing_to_judge(reason)
+    elif (found := load_plan(home.home, day)) is None:
+        verdicts = nothing_to_judge("there is no plan", passed=False)
     else:
-        found = load_plan(home.home, day)
-        verdicts = judge_plan(found[0] if found else None, found[1] if found else {}, read_inputs(home.home, day))
+        verdicts = judge_plan(*found, inputs_of_plan(home.home, day, *found))
     yield from check_results(PLAN_KEY, verdicts)

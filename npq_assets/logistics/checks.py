@@ -17,15 +17,13 @@ CHECKS = ("complete", "capacity", "windows", "shifts", "bound", "beats_naive")
 _WARNING = {"windows", "beats_naive"}
 
 
-def nothing_to_judge(reason: str) -> list[Verdict]:
-    """The verdicts of a day for which nothing could be decided."""
-    return [Verdict(name, True, name not in _WARNING, f"nothing was decided: {reason}") for name in CHECKS]
+def nothing_to_judge(reason: str, *, passed: bool = True) -> list[Verdict]:
+    """The verdicts of a day for which nothing could be decided, or (not `passed`) nothing was."""
+    return [Verdict(name, passed, name not in _WARNING, f"nothing was decided: {reason}") for name in CHECKS]
 
 
-def judge_plan(plan: dict[str, pl.DataFrame] | None, facts: dict[str, Any], inputs: LogisticsInputs) -> list[Verdict]:
+def judge_plan(plan: dict[str, pl.DataFrame], facts: dict[str, Any], inputs: LogisticsInputs) -> list[Verdict]:
     """Judges the routes of a day against the inputs they were made from."""
-    if plan is None:
-        return [Verdict(name, False, name not in _WARNING, "there is no plan") for name in CHECKS]
     routes, dropped = plan["routes"], plan["dropped"]
     return [
         _complete(routes, dropped, inputs),
@@ -47,8 +45,11 @@ def _verdict(name: str, broken: pl.DataFrame, good: str) -> Verdict:
 def _complete(routes: pl.DataFrame, dropped: pl.DataFrame, inputs: LogisticsInputs) -> Verdict:
     named = pl.concat([routes.select("delivery_id"), dropped.select("delivery_id")])
     twice = named.filter(pl.col("delivery_id").is_duplicated())
-    lost = inputs.deliveries.select("delivery_id").join(named, on="delivery_id", how="anti")
-    return _verdict("complete", pl.concat([twice, lost]), "every delivery is on one route, or dropped at its price")
+    wanted = inputs.deliveries.select("delivery_id")
+    lost, strange = wanted.join(named, on="delivery_id", how="anti"), named.join(wanted, on="delivery_id", how="anti")
+    return _verdict(
+        "complete", pl.concat([twice, lost, strange]), "every delivery is on one route, or dropped at its price"
+    )
 
 
 def _capacity(routes: pl.DataFrame, inputs: LogisticsInputs) -> Verdict:
@@ -56,10 +57,15 @@ def _capacity(routes: pl.DataFrame, inputs: LogisticsInputs) -> Verdict:
         routes.join(inputs.deliveries.select("delivery_id", "quantity", "depot_id"), on="delivery_id")
         .group_by("vehicle_id")
         .agg(pl.col("quantity").sum().alias("load"), pl.col("depot_id").unique().sort().alias("depots"))
-        .join(inputs.vehicles.select("vehicle_id", "capacity", pl.col("depot_id").alias("home")), on="vehicle_id")
+        .join(
+            inputs.vehicles.select("vehicle_id", "capacity", pl.col("depot_id").alias("home")),
+            on="vehicle_id",
+            how="left",
+        )
         .sort("vehicle_id")
     )
-    over = loads.filter(pl.col("load") > pl.col("capacity") * (1 + _TOLERANCE) + 1e-3)
+    # A vehicle that is not in the fleet carries nothing.
+    over = loads.filter(pl.col("capacity").is_null() | (pl.col("load") > pl.col("capacity") * (1 + _TOLERANCE) + 1e-3))
     foreign = loads.filter((pl.col("depots").list.len() > 1) | (pl.col("depots").list.first() != pl.col("home")))
     shown = pl.concat([over, foreign]).select("vehicle_id", "load", "capacity", "home")
     return _verdict("capacity", shown, "no vehicle carries more than it can, or another depot's goods")
@@ -79,9 +85,12 @@ def _windows(routes: pl.DataFrame, inputs: LogisticsInputs) -> Verdict:
 
 
 def _shifts(tours: pl.DataFrame, inputs: LogisticsInputs) -> Verdict:
-    rows = tours.join(inputs.vehicles.select("vehicle_id", "shift_start", "shift_end", "max_km"), on="vehicle_id")
+    rows = tours.join(
+        inputs.vehicles.select("vehicle_id", "shift_start", "shift_end", "max_km"), on="vehicle_id", how="left"
+    )
     broken = rows.filter(
-        (pl.col("departs") < pl.col("shift_start") - 0.1)
+        pl.col("shift_start").is_null()
+        | (pl.col("departs") < pl.col("shift_start") - 0.1)
         | (pl.col("returns") > pl.col("shift_end") + 1.0)
         | (pl.col("km") > pl.col("max_km") + 0.1)
     )

@@ -26,6 +26,8 @@ from npq_assets.storage import fingerprint
 Array = NDArray[np.float64]
 HISTORY_DAYS = 240
 _MOST_PLACES = 2_000
+# A place that lies farther from every node of the road graph is not on it: its way there would be a guess.
+OFF_ROAD_KM = 25.0
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,10 @@ def read_inputs(
     legs_mart = _mart(home, "legs").filter(
         (pl.col("arrived_at") < opened) & (pl.col("arrived_at") >= opened - timedelta(days=HISTORY_DAYS))
     )
-    ways = _Ways.read(home, opened, all_deliveries, legs_mart, closed)
+    driven = _driving_hours(vehicles, opened)
+    ways = _Ways.read(
+        home, (max(driven[0], now or driven[0]), driven[1]), now or opened, all_deliveries, legs_mart, closed
+    )
     deliveries, vehicles, places, km, minutes = _day(home, deliveries, vehicles, sites, ways, opened, notes)
     weather = _mart(home, "weather").filter(pl.col("valid_at") < opened).select("region", "valid_at", "rain")
     legs = _legs(legs_mart, all_deliveries, sites, ways, weather)
@@ -192,11 +197,16 @@ class _Ways:
     def read(
         cls,
         home: Home,
-        opened: datetime,
+        hours: tuple[datetime, datetime],
+        known_by: datetime,
         deliveries: pl.DataFrame,
         legs: pl.DataFrame,
         more_closed: Sequence[tuple[str, str]] = (),
     ) -> _Ways:
+        """Ways as they are in the driving hours of the day, so far as that was known by a moment.
+
+        A road that is closed for a part of these hours counts as closed in all of them: a plan must not hang on a minute.
+        """
         nodes, segments = _mart(home, "road_nodes").sort("node_id"), _mart(home, "road_segments")
         segments = segments.sort("from_node", "to_node", "minutes", "km")
         known = set(segments.select("from_node", "to_node").rows())
@@ -211,8 +221,9 @@ class _Ways:
             words = f"straight lines times {detour.factor:g} at {60 * detour.km_per_minute:.0f} km per hour ({source})"
             return cls(None, Conditions(), detour, words)
         closures = _mart(home, "road_closures").filter(
-            (pl.col("closed_from") < opened + timedelta(days=1))
-            & (pl.col("closed_until").is_null() | (pl.col("closed_until") > opened))
+            (pl.col("closed_from") < hours[1])
+            & (pl.col("closed_until").is_null() | (pl.col("closed_until") > hours[0]))
+            & (pl.col("known_at").is_null() | (pl.col("known_at") < known_by))
         )
         closed = closures.filter(pl.col("factor").is_null()).select("from_node", "to_node").rows() + list(more_closed)
         slow = closures.filter(pl.col("factor").is_not_null()).sort("from_node", "to_node", "factor")
@@ -238,13 +249,25 @@ class _Ways:
 
     def located(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Rows with coordinates, taken from their node where they have none of their own."""
-        if self.graph is None or not frame["latitude"].null_count():
+        if (
+            self.graph is None
+            or not frame.select(pl.any_horizontal(pl.col("latitude", "longitude").is_null()).any()).item()
+        ):
             return frame
+        whole = pl.col("latitude").is_not_null() & pl.col("longitude").is_not_null()
         where = self.graph.nodes.rename({"latitude": "node_latitude", "longitude": "node_longitude"})
         return frame.join(where, on="node_id", how="left", maintain_order="left").with_columns(
-            pl.coalesce("latitude", "node_latitude").alias("latitude"),
-            pl.coalesce("longitude", "node_longitude").alias("longitude"),
+            # Half a place is none: the node's latitude does not go with another's longitude.
+            pl.when(whole).then("latitude").otherwise("node_latitude").alias("latitude"),
+            pl.when(whole).then("longitude").otherwise("node_longitude").alias("longitude"),
         )
+
+    def off_road(self, frame: pl.DataFrame) -> list[tuple[str, float]]:
+        """Places (name) that lie too far from every road, with the km to the nearest."""
+        if self.graph is None or frame.is_empty():
+            return []
+        _, away = self.nodes(frame)
+        return [(name, km) for name, km in zip(frame["name"].to_list(), away.tolist(), strict=True) if km > OFF_ROAD_KM]
 
     def matrix(self, frame: pl.DataFrame, usual: bool = False) -> tuple[Array, Array]:
         """Km and minutes between the places of `frame` (node_id, latitude, longitude)."""
@@ -256,6 +279,7 @@ class _Ways:
         found = travel_matrix(self.graph, distinct, None if usual else self.conditions)
         index = np.array([distinct.index(name) for name in names])
         # The last bit from the road to the place is driven slowly.
+        away = np.where(away > OFF_ROAD_KM, np.inf, away)
         extra = 1.3 * (away[:, None] + away[None, :])
         np.fill_diagonal(extra, 0.0)
         km = found.km[np.ix_(index, index)] + extra
@@ -338,8 +362,15 @@ def _day(
         for name, depot, place in planned.select("delivery_id", "depot", "place").iter_rows()
         if not (np.isfinite(km[depot, place]) and np.isfinite(km[place, depot]))
     ]
+    far = dict(ways.off_road(everywhere))
     for name in cut:
-        notes.append(f"delivery {name}: no road leads from its depot there and back on the day")
+        notes.append(
+            f"delivery {name}: the nearest road node is {far[name]:,.0f} km away; land the roads that lead there, or its place anew"
+            if name in far
+            else f"delivery {name}: no road leads from its depot there and back on the day"
+        )
+    for name in (name for name in place_of if name in far):
+        notes.append(f"depot {name}: the nearest road node is {far[name]:,.0f} km away; land the roads that lead there")
     fleet = vehicles.select(
         "vehicle_id",
         "depot_id",
@@ -381,6 +412,20 @@ def _overridden(home: Home, places: pl.DataFrame, km: Array, minutes: Array) -> 
             for j in rows.get(b, ()):
                 km[i, j], minutes[i, j] = length, took
     return km, minutes
+
+
+def _driving_hours(vehicles: pl.DataFrame, opened: datetime) -> tuple[datetime, datetime]:
+    """From the first shift's start to the last one's end, as far as they touch the day."""
+    begins, ends = [], []
+    for name, start, end in vehicles.select("vehicle_id", "shift_start", "shift_end").iter_rows():
+        a, b = _shift(start, opened, "shift_start", name), _shift(end, opened, "shift_end", name)
+        b = b + 1440.0 if b <= a else b
+        if a < 2880.0 and b > 0.0:
+            begins.append(max(a, 0.0))
+            ends.append(b)
+    if not begins:
+        return opened, opened + timedelta(days=1)
+    return opened + timedelta(minutes=min(begins)), opened + timedelta(minutes=max(ends))
 
 
 def _shift(text: str, opened: datetime, column: str, vehicle: str) -> float:

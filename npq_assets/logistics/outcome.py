@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-import numpy as np
 import polars as pl
 
 from npq_assets.contracts import DECISIONS
@@ -17,6 +16,8 @@ from npq_assets.storage import write_csv_for_people, write_parquet
 
 LEDGER = DECISIONS["all.ledger"]
 _SLIGHT = 5.0
+# Days after its own that a day's trips may still land.
+_GRACE = 2
 
 
 def tracking(plan: dict[str, pl.DataFrame], legs: pl.DataFrame, now: date) -> pl.DataFrame:
@@ -55,72 +56,138 @@ def tracking(plan: dict[str, pl.DataFrame], legs: pl.DataFrame, now: date) -> pl
 
 
 def realized(
-    plan: dict[str, pl.DataFrame], legs: pl.DataFrame, vehicles: pl.DataFrame, deliveries: pl.DataFrame
+    plan: dict[str, pl.DataFrame],
+    legs: pl.DataFrame,
+    vehicles: pl.DataFrame,
+    deliveries: pl.DataFrame,
+    *,
+    over: bool = False,
 ) -> pl.DataFrame:
     """What a day's deliveries did cost, priced by the object that priced the plan.
 
     A delivery pays for its leg in km and time and for its share, by load, of the vehicle's fixed cost and way home (as long as
-    the way out); late arrivals pay by the minute after the window. A warning that was acted on has its price less the lateness
-    that the time agreed on spared. What the planner's routes, or the best in hindsight, would have cost is not known, since
-    nobody drove them; nobody warned costs nothing.
+    the way out); late arrivals pay by the minute after the window. A leg whose km did not land counts the km that were planned
+    for it. Once the day is over, what no trip brought costs its `drop_cost`, planned or not. A warning has acted if a later time
+    landed with the trip (`agreed_until`): it has its price less the lateness that this time spared; without one it spared
+    nothing. What the planner's routes, or the best in hindsight, would have cost is not known, since nobody drove them; nobody
+    warned costs nothing.
+
+    What cannot be priced is left out, so that its account stays open: a vehicle without terms, a distance that is neither driven
+    nor planned, a delivery that has to be made and was not.
+
+    Args:
+        plan: Frames of the plan.
+        legs: The mart, of the deliveries of the day.
+        vehicles: The mart.
+        deliveries: The mart, of the day.
+        over: Whether trips of the day that have not landed by now are taken never to land.
 
     Returns:
         decision_id, realized_cost, naive_realized_cost (empty but for warnings), hindsight_cost (empty).
     """
-    rows = plan["routes"].select("decision_id", "delivery_id").join(legs, on="delivery_id", how="inner")
-    nothing = pl.DataFrame(
-        schema={"decision_id": pl.String, "realized_cost": pl.Float64, "naive_realized_cost": pl.Float64,
-                "hindsight_cost": pl.Float64}
-    )  # fmt: skip
-    if rows.is_empty():
-        return nothing
-    agreed = (
+    planned = pl.concat(
+        [
+            plan["routes"].select("decision_id", "delivery_id", "km", pl.lit(True).alias("routed")),
+            plan["dropped"].select(
+                "decision_id", "delivery_id", pl.lit(None, pl.Float64).alias("km"), pl.lit(False).alias("routed")
+            ),
+        ]
+    )
+    warnings = (
         plan["alerts"]
         .drop_nulls("agreed_until")
-        .select(
-            pl.col("subject").alias("delivery_id"),
-            "agreed_until",
-            "action_cost",
-            pl.col("decision_id").alias("warning"),
-        )
+        .select(pl.col("subject").alias("delivery_id"), "action_cost", pl.col("decision_id").alias("warning"))
     )
+    driven = _driven(planned, legs, vehicles, deliveries, warnings)
+    unknown = pl.lit(None, pl.Float64)
+    parts = [
+        driven.select("decision_id", "realized_cost", unknown.alias("naive_realized_cost")),
+        driven.drop_nulls("warning").select(
+            pl.col("warning").alias("decision_id"),
+            pl.col("warned_cost").alias("realized_cost"),
+            pl.lit(0.0).alias("naive_realized_cost"),
+        ),
+    ]
+    if over:
+        missing = _not_made(planned, legs, deliveries)
+        never = warnings.join(missing, on="delivery_id", how="semi")
+        parts += [
+            missing.select(
+                "decision_id", pl.col("drop_cost").alias("realized_cost"), unknown.alias("naive_realized_cost")
+            ),
+            never.select(
+                pl.col("warning").alias("decision_id"),
+                pl.lit(0.0).alias("realized_cost"),
+                pl.lit(0.0).alias("naive_realized_cost"),
+            ),
+        ]
+    found = pl.concat(parts).with_columns(unknown.alias("hindsight_cost"))
+    return found.drop_nulls("realized_cost").sort("decision_id")
+
+
+def _driven(
+    planned: pl.DataFrame,
+    legs: pl.DataFrame,
+    vehicles: pl.DataFrame,
+    deliveries: pl.DataFrame,
+    warnings: pl.DataFrame,
+) -> pl.DataFrame:
+    """Legs of decisions: decision_id, realized_cost (empty: cannot be priced), warning, warned_cost."""
     tour = ["vehicle_id", "departed_at"]
+    load = pl.col("quantity").clip(lower_bound=1e-9)
+    # Shares and the way home are of the whole tour, also of stops that the plan did not know.
     rows = (
-        rows.join(vehicles.select("vehicle_id", "fixed_cost", "cost_per_km", "cost_per_hour"), on="vehicle_id")
-        .join(deliveries.select("delivery_id", "late_cost_per_minute"), on="delivery_id")
-        .join(agreed, on="delivery_id", how="left")
+        legs.join(planned.select("delivery_id", pl.col("km").alias("planned_km")), on="delivery_id", how="left")
+        .with_columns(pl.coalesce("km", "planned_km").alias("km"))
         .with_columns(
-            ((pl.col("left_at") - pl.col("leg_started_at")).dt.total_seconds() / 60.0).alias("minutes"),
-            pl.max_horizontal("due_at", "agreed_until").alias("until"),
-            (
-                pl.col("quantity").clip(lower_bound=1e-9) / pl.col("quantity").clip(lower_bound=1e-9).sum().over(tour)
-            ).alias("share"),
-            pl.col("km").fill_null(0.0).sort_by("stop").first().over(tour).alias("home_km"),
+            (load / load.sum().over(tour)).alias("share"),
+            pl.col("km").sort_by("stop").first().over(tour).alias("home_km"),
             pl.col("drive_minutes").sort_by("stop").first().over(tour).alias("home_minutes"),
+            ((pl.col("left_at") - pl.col("leg_started_at")).dt.total_seconds() / 60.0).alias("minutes"),
         )
+        .join(planned.select("decision_id", "delivery_id"), on="delivery_id")
+        .join(vehicles.select("vehicle_id", "fixed_cost", "cost_per_km", "cost_per_hour"), on="vehicle_id", how="left")
+        .join(deliveries.select("delivery_id", "late_cost_per_minute"), on="delivery_id")
+        .join(warnings, on="delivery_id", how="left")
+        .with_columns(pl.max_horizontal("due_at", "agreed_until").alias("until"))
         .sort("decision_id")
     )
-    costs, spared = np.zeros(rows.height), np.zeros(rows.height)
     late_by, late_by_agreed = (
         (rows["arrived_at"] - rows[name]).dt.total_seconds().to_numpy() / 60.0 for name in ("due_at", "until")
     )
+    costs: list[float | None] = []
+    warned: list[float] = []
     for k, row in enumerate(rows.iter_rows(named=True)):
+        late, agreed = (
+            float(RouteCost.late(row["late_cost_per_minute"], by[k], 0.0)) for by in (late_by, late_by_agreed)
+        )
+        acted = row["warning"] is not None and row["agreed_until"] is not None
+        warned.append(row["action_cost"] - (late - agreed) if acted else 0.0)
+        if row["cost_per_km"] is None or row["km"] is None or row["home_km"] is None:
+            costs.append(None)
+            continue
         cost = RouteCost(row["fixed_cost"], row["cost_per_km"], row["cost_per_hour"] / 60.0)
         home = float(cost.value(row["home_km"], row["home_minutes"]))
-        own = RouteCost(0.0, cost.per_km, cost.per_minute).value(row["km"] or 0.0, row["minutes"])
-        late = float(RouteCost.late(row["late_cost_per_minute"], late_by[k], 0.0))
-        costs[k] = float(own) + row["share"] * home + late
-        spared[k] = late - float(RouteCost.late(row["late_cost_per_minute"], late_by_agreed[k], 0.0))
-    warned = rows.with_columns((pl.col("action_cost") - pl.Series("spared", spared)).alias("realized_cost"))
-    unknown = pl.lit(None, pl.Float64)
-    return pl.concat(
-        [
-            rows.select("decision_id", pl.Series("realized_cost", costs), unknown.alias("naive_realized_cost")),
-            warned.drop_nulls("warning").select(
-                pl.col("warning").alias("decision_id"), "realized_cost", pl.lit(0.0).alias("naive_realized_cost")
-            ),
-        ]
-    ).with_columns(unknown.alias("hindsight_cost"))
+        own = float(RouteCost(0.0, cost.per_km, cost.per_minute).value(row["km"], row["minutes"]))
+        # What a warning spared is the warning's account; a time agreed on without one is the delivery's own.
+        costs.append(own + row["share"] * home + (late if row["warning"] is not None else agreed))
+    return rows.select("decision_id", "warning").with_columns(
+        pl.Series("realized_cost", costs, dtype=pl.Float64), pl.Series("warned_cost", warned, dtype=pl.Float64)
+    )
+
+
+def _not_made(planned: pl.DataFrame, legs: pl.DataFrame, deliveries: pl.DataFrame) -> pl.DataFrame:
+    """Decisions whose delivery no trip brought: decision_id, delivery_id, drop_cost.
+
+    A depot none of whose trips have landed says nothing of what it drove; if all that it planned was dropped, any trip will do.
+    """
+    rows = planned.join(deliveries.select("delivery_id", "depot_id", "drop_cost"), on="delivery_id")
+    heard = set(legs.join(deliveries.select("delivery_id", "depot_id"), on="delivery_id")["depot_id"].to_list())
+    sends = set(rows.filter("routed")["depot_id"].to_list())
+    silent = [
+        name for name in rows["depot_id"].unique().to_list() if name not in heard and (name in sends or not heard)
+    ]
+    return rows.filter(~pl.col("depot_id").is_in(silent)).join(legs, on="delivery_id", how="anti")
 
 
 def settle_accounts(home: Home, upto: date) -> dict[date, int]:
@@ -146,8 +213,16 @@ def settle_accounts(home: Home, upto: date) -> dict[date, int]:
         if legs is None:
             legs, vehicles, deliveries = (pl.read_parquet(p) for p in places)
         assert vehicles is not None and deliveries is not None
-        window = (pl.col("departed_at") >= opening(day)) & (pl.col("departed_at") < opening(day + timedelta(days=1)))
-        outcome = realized(plan[0], legs.filter(window), vehicles, deliveries)
+        # A delivery belongs to the day of its window, whenever its vehicle left; landed anew for another day it was not made.
+        window = (pl.col("ready_at") >= opening(day)) & (pl.col("ready_at") < opening(day + timedelta(days=1)))
+        known = pl.col("arrived_at") < opening(upto)
+        outcome = realized(
+            plan[0],
+            legs.filter(window & known),
+            vehicles,
+            deliveries.filter(window),
+            over=upto > day + timedelta(days=_GRACE),
+        )
         outcome = outcome.filter(pl.col("decision_id").is_in(waiting["decision_id"].implode()))
         if outcome.height:
             filled = settle(ledger, outcome)

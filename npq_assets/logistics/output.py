@@ -39,6 +39,8 @@ def load_skipped(home: Home, as_of: date) -> str | None:
 def save_plan(home: Home, as_of: date, plan: RoutePlan, places: pl.DataFrame, picture: str, inputs_hash: str) -> None:
     """Writes frames, the map and facts; the JSON last, so that it vouches for the rest."""
     folder = plan_folder(home, as_of)
+    # The plan that stood vouches for nothing while frames are being replaced.
+    (folder / "plan.json").unlink(missing_ok=True)
     for name in FRAMES:
         write_parquet(places if name == "places" else getattr(plan, name), folder / f"{name}.parquet")
     write_text(picture, folder / "map.svg")

@@ -550,7 +550,6 @@ SOURCING: dict[str, Any] = {
     "input_snapshot": pl.String,
 }
 _DAYS = 7
-_SHORT = 50.0
 
 
 def flow_problem(inputs: LogisticsInputs) -> network_flow.FlowProblem:
@@ -559,7 +558,9 @@ def flow_problem(inputs: LogisticsInputs) -> network_flow.FlowProblem:
     return network_flow.FlowProblem(
         inputs.sources.with_columns(week),
         inputs.lanes.with_columns((pl.col("capacity") * _DAYS).alias("capacity")),
-        inputs.demand.select("site_id", "quantity", pl.lit(_SHORT).alias("shortage_cost")),
+        inputs.demand.select(
+            "site_id", "quantity", pl.lit(inputs.settings.sourcing_shortage_cost).alias("shortage_cost")
+        ),
     )
 
 
@@ -586,9 +587,12 @@ def _sourcing(inputs: LogisticsInputs) -> tuple[pl.DataFrame, pl.DataFrame, dict
         .rows()
     )
     last = result.flows.filter(pl.col("to_id").is_in(sites))
-    weight = float(last["quantity"].sum()) or 1.0
-    kept = float(inputs.demand["quantity"].sum()) or 1.0
-    demand = dict(inputs.demand.select("site_id", "quantity").iter_rows())
+    missing = dict(result.shortage.select("site_id", "quantity").iter_rows())
+    price = inputs.settings.sourcing_shortage_cost
+    # Carrying and handling is shared by load; what a site lacks is its own.
+    shipped = float(last["quantity"].sum()) or 1.0
+    carried = result.objective - price * sum(missing.values())
+    wanted = float(inputs.demand["quantity"].sum()) or 1.0
     known = dict(inputs.demand.select("site_id", "known").iter_rows())
     dear = result.worth.filter(pl.col("worth_per_unit") > 1e-9)
     note = (
@@ -596,21 +600,34 @@ def _sourcing(inputs: LogisticsInputs) -> tuple[pl.DataFrame, pl.DataFrame, dict
         if dear.height
         else ""
     )
+    sent: list[tuple[str, str, float]] = list(
+        last.select("from_id", "to_id", "quantity").sort("to_id", "from_id").iter_rows()
+    )
+    served = {site for _, site, _ in sent}
+    sent += [(near.get(site, "none"), site, 0.0) for site in sorted(missing) if site not in served]
     rows = []
-    for source, site, quantity in last.select("from_id", "to_id", "quantity").sort("to_id", "from_id").iter_rows():
+    for source, site, quantity in sent:
+        lacks = missing.pop(site, 0.0)
         nearest = near.get(site, source)
-        share = quantity / weight
+        cost = carried * quantity / shipped + price * lacks
+        why = (
+            "its nearest source"
+            if source == nearest
+            else f"cheaper in all than {nearest}, which is nearest"
+            if quantity
+            else "no lane leads there"
+        )
         rows.append(
             {
                 "site_id": site,
                 "source_id": source,
                 "quantity": float(quantity),
-                "expected_cost": result.objective * share,
+                "expected_cost": cost,
                 "naive_source_id": nearest,
-                "naive_expected_cost": naive_cost * demand[site] / kept * (quantity / max(demand[site], 1e-9)),
-                "lower_bound": result.bound * share,
-                "reason": f"{quantity:,.0f} over seven days ({known[site]:,.0f} of it ordered); "
-                + ("its nearest source" if source == nearest else f"cheaper in all than {nearest}, which is nearest")
+                "naive_expected_cost": naive_cost * (quantity + lacks) / wanted,
+                "lower_bound": result.bound * cost / result.objective if result.objective > 0 else 0.0,
+                "reason": f"{quantity:,.0f} over seven days ({known[site]:,.0f} of its demand ordered); {why}"
+                + (f"; {lacks:,.0f} that it needs cannot be sent, at {price:g} a unit" if lacks else "")
                 + note,
                 "decision_id": decision_id(inputs.as_of, "logistics", "sourcing", (site, source), inputs.snapshot),
                 "as_of": inputs.as_of,

@@ -281,6 +281,15 @@ def _minutes(at: datetime, day: date) -> float:
     return (at - opening(day)).total_seconds() / 60.0
 
 
+def inputs_of_plan(home: Home, day: date, stands: dict[str, pl.DataFrame], facts: dict[str, Any]) -> LogisticsInputs:
+    """What the plan that stands for a day was made from: that of the morning, or of the moment when it was planned anew."""
+    again = facts.get("replanned")
+    if not again:
+        return read_inputs(home, day)
+    now = datetime.fromisoformat(again["at"]) if "at" in again else opening(day + timedelta(days=1))
+    return _with_agreed(read_inputs(home, day, now), stands["alerts"])
+
+
 def _with_agreed(inputs: LogisticsInputs, alerts: pl.DataFrame) -> LogisticsInputs:
     """The inputs with windows that end when was agreed on."""
     until = {
@@ -398,6 +407,7 @@ def _told_anew(
         "input_snapshot": snapshot,
         "replanned": {
             "now": clock_text(happened.now),
+            "at": (opening(inputs.as_of) + timedelta(minutes=happened.now)).isoformat(),
             "vehicles_down": list(happened.vehicles_down),
             "closed": [list(pair) for pair in happened.closed],
             "deliveries_changed": len(changed),

@@ -205,7 +205,12 @@ def decisions_shown(plan: dict[str, pl.DataFrame] | None) -> pl.DataFrame:
         "decision_id",
         pl.lit("alerts").alias("kind"),
         pl.format("{} {}", pl.col("kind").str.replace_all("_", " "), "subject").alias("subject"),
-        pl.lit("act on the warning").alias("action"),
+        pl.when(pl.col("agreed_until").is_not_null())
+        .then(pl.lit("agree on a later time"))
+        .when(pl.col("kind") == "late_risk")
+        .then(pl.lit("watch"))
+        .otherwise(pl.lit("see to it"))
+        .alias("action"),
         pl.col("act_before").dt.strftime("%Y-%m-%d %H:%M").fill_null("").alias("when"),
         pl.max_horizontal("expected_saving", pl.lit(0.0)).alias("stake"),
         (-pl.col("expected_saving")).alias("expected_cost"),

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,14 +10,15 @@ import pytest
 
 from npq_assets.errors import Unavailable
 from npq_assets.logistics.checks import judge_plan
-from npq_assets.logistics.inputs import _LEGS, LogisticsInputs, _day, _Ways, opening
-from npq_assets.logistics.outcome import realized, tracking
+from npq_assets.logistics.inputs import _LEGS, LogisticsInputs, _day, _driving_hours, _Ways, opening
+from npq_assets.logistics.outcome import tracking
 from npq_assets.logistics.plan import RoutePlan, expected, expected_bound, plan_day
 from npq_assets.logistics.showing import route_map, write_dispatch
 from npq_assets.logistics.traffic import LEVELS, Traffic
 from npq_assets.optimization.paths import Conditions, Detour
 from npq_assets.optimization.routing import savings_routes, with_minutes
 from npq_assets.settings import Home
+from npq_assets.storage import write_parquet
 
 DAY = date(2025, 7, 1)
 ASSUMED = Traffic(None, 0.3, DAY, 0)
@@ -186,38 +188,87 @@ def test_tracking_tells_late_missing_and_as_planned(plan: RoutePlan) -> None:
     assert set(early["state"]) == {"missing"}
 
 
-def test_a_warning_is_settled_by_the_lateness_that_it_spared() -> None:
-    opened = datetime(2024, 5, 6, tzinfo=UTC)
+def test_a_plan_with_strange_deliveries_or_vehicles_does_not_pass(inputs: LogisticsInputs, plan: RoutePlan) -> None:
+    def broken(**changed: pl.DataFrame) -> set[str]:
+        return {v.name for v in judge_plan(frames(plan) | changed, plan.facts, inputs) if v.blocking and not v.passed}
 
-    def at(hour: float) -> datetime:
-        return opened + timedelta(hours=hour)
+    assert broken() == set()
+    strange = plan.routes.head(1).with_columns(pl.lit("nobody's").alias("delivery_id"))
+    assert broken(routes=pl.concat([plan.routes, strange])) == {"complete"}
+    hired = {"vehicle_id": pl.lit("hired")}
+    assert broken(routes=plan.routes.with_columns(**hired)) == {"capacity"}
+    assert broken(tours=plan.tours.with_columns(**hired)) == {"shifts"}
 
-    plan = {
-        "routes": pl.DataFrame({"decision_id": ["r1", "r2"], "delivery_id": ["a", "b"]}),
-        "alerts": pl.DataFrame(
-            {"subject": ["a"], "agreed_until": [at(9)], "action_cost": [4.0], "decision_id": ["w1"]},
-            schema_overrides={"agreed_until": pl.Datetime("us", "UTC")},
-        ),
-    }
-    legs = pl.DataFrame(
-        {
-            "delivery_id": ["a", "b"], "vehicle_id": ["v", "v"], "departed_at": [at(7)] * 2, "stop": [1, 2],
-            "leg_started_at": [at(7), at(9.2)], "arrived_at": [at(9.1), at(9.5)], "left_at": [at(9.2), at(9.6)],
-            "due_at": [at(8), at(10)], "quantity": [1.0, 3.0], "km": [10.0, 5.0], "drive_minutes": [126.0, 18.0],
-        },
-        schema_overrides=dict.fromkeys(
-            ("departed_at", "leg_started_at", "arrived_at", "left_at", "due_at"), pl.Datetime("us", "UTC")
-        ),
+
+def roads(home: Home, closures: list[dict[str, object]]) -> None:
+    nodes = {"node_id": ["A", "B"], "latitude": [52.0, 52.1], "longitude": [13.0, 13.0]}
+    write_parquet(pl.DataFrame(nodes), home.mart("logistics", "road_nodes"))
+    segments = {"from_node": ["A", "B"], "to_node": ["B", "A"], "km": [11.0, 11.0], "minutes": [12.0, 12.0]}
+    write_parquet(pl.DataFrame(segments), home.mart("logistics", "road_segments"))
+    stamp = pl.Datetime("us", "UTC")
+    schema: dict[str, Any] = {"from_node": pl.String, "to_node": pl.String, "closed_from": stamp, "closed_until": stamp,
+                              "factor": pl.Float64, "known_at": stamp}  # fmt: skip
+    write_parquet(pl.DataFrame(closures, schema=schema), home.mart("logistics", "road_closures"))
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "known", "closed"),
+    [
+        (-48.0, None, None, True),
+        (3.0, 4.0, None, False),  # over before the first vehicle leaves
+        (5.0, 9.0, None, True),
+        (21.0, 23.0, None, False),  # begins when all are home
+        (5.0, 9.0, -2.0, True),
+        (5.0, 9.0, 6.0, False),  # nobody knew when the day was planned
+    ],
+)
+def test_a_closure_counts_in_driving_hours_and_once_it_is_known(
+    tmp_path: Path, begins: float, ends: float | None, known: float | None, closed: bool
+) -> None:
+    def at(hour: float | None) -> datetime | None:
+        return None if hour is None else opening(DAY) + timedelta(hours=hour)
+
+    home = Home.at(tmp_path)
+    row = {"from_node": "A", "to_node": "B", "closed_from": at(begins), "closed_until": at(ends), "known_at": at(known)}
+    roads(home, [row])
+    vehicles = pl.DataFrame({"vehicle_id": ["v"], "shift_start": ["06:00"], "shift_end": ["18:00"]})
+    hours = _driving_hours(vehicles, opening(DAY))
+    ways = _Ways.read(home, hours, opening(DAY), pl.DataFrame(), pl.DataFrame())
+    assert (("A", "B") in ways.conditions.closed) == closed
+    # In the course of the day it is known.
+    later = _Ways.read(home, hours, opening(DAY) + timedelta(hours=7), pl.DataFrame(), pl.DataFrame())
+    assert (("A", "B") in later.conditions.closed) == (closed or known is not None)
+
+
+def test_night_shifts_drive_into_the_next_day() -> None:
+    vehicles = pl.DataFrame({"vehicle_id": ["v"], "shift_start": ["22:00"], "shift_end": ["06:00"]})
+    assert _driving_hours(vehicles, opening(DAY)) == (
+        opening(DAY) + timedelta(hours=22), opening(DAY) + timedelta(hours=30)
     )  # fmt: skip
-    vehicles = pl.DataFrame({"vehicle_id": ["v"], "fixed_cost": [20.0], "cost_per_km": [1.0], "cost_per_hour": [0.0]})
-    deliveries = pl.DataFrame({"delivery_id": ["a", "b"], "late_cost_per_minute": [0.5, 0.5]})
-    found = {row["decision_id"]: row for row in realized(plan, legs, vehicles, deliveries).to_dicts()}
-    # 20 for the vehicle and 10 km home are shared by load; 66 minutes after the window cost 33.
-    assert found["r1"]["realized_cost"] == pytest.approx(10 + 0.25 * 30 + 33)
-    assert found["r2"]["realized_cost"] == pytest.approx(5 + 0.75 * 30)
-    # Six minutes after the time agreed on cost 3 instead of 33; agreeing cost 4.
-    assert found["w1"]["realized_cost"] == pytest.approx(4 - 30) and found["w1"]["naive_realized_cost"] == 0.0
-    assert found["r1"]["naive_realized_cost"] is None
+
+
+def test_a_place_off_the_roads_is_named_and_not_guessed(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    roads(home, [])
+    ways = _Ways.read(home, (opening(DAY), opening(DAY)), opening(DAY), pl.DataFrame(), pl.DataFrame())
+    places = pl.DataFrame(
+        {"name": ["W", "near", "far"], "node_id": [None, "B", None], "latitude": [52.0, 52.1, 53.5], "longitude": [13.0] * 3},
+        schema_overrides={"node_id": pl.String},
+    )  # fmt: skip
+    assert [name for name, _ in ways.off_road(places)] == ["far"]
+    km, minutes = ways.matrix(places)
+    assert np.isinf(km[2, :2]).all() and np.isinf(minutes[:2, 2]).all()
+    assert km[0, 1] == pytest.approx(11.0) and (np.diag(km) == 0).all()
+
+
+def test_half_a_place_is_taken_from_its_node(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    roads(home, [])
+    ways = _Ways.read(home, (opening(DAY), opening(DAY)), opening(DAY), pl.DataFrame(), pl.DataFrame())
+    frame = pl.DataFrame(
+        {"node_id": ["B"], "latitude": [10.0], "longitude": [None]}, schema_overrides={"longitude": pl.Float64}
+    )
+    assert ways.located(frame).select("latitude", "longitude").row(0) == (52.1, 13.0)
 
 
 def test_every_depot_that_cannot_be_placed_is_named(tmp_path: Path) -> None:

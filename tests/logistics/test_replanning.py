@@ -9,9 +9,11 @@ import pytest
 
 from npq_assets.contracts import DECISIONS
 from npq_assets.errors import NpqError
+from npq_assets.logistics.checks import judge_plan
 from npq_assets.logistics.inputs import opening
 from npq_assets.logistics.output import load_plan
-from npq_assets.logistics.replanning import Happened, Prices, replan_day, write
+from npq_assets.logistics.replanning import Happened, Prices, inputs_of_plan, replan_day, write
+from npq_assets.logistics.showing import write_dispatch
 from npq_assets.publishing import read_decisions
 from npq_assets.storage import write_parquet
 from tests.conftest import Company
@@ -76,6 +78,13 @@ def test_an_order_comes_in_and_few_are_told_anew(copied: Callable[[], Company]) 
     assert sorted(now["delivery_id"]) == sorted(after["delivery_id"])
     found = load_plan(company.home, company.as_of)
     assert found is not None and found[1]["inputs"] == answer.inputs_hash
+    # A later run of the day judges, and lists for drivers, what was known when the day was planned anew.
+    inputs = inputs_of_plan(company.home, company.as_of, *found)
+    assert name in inputs.deliveries["delivery_id"].to_list()
+    assert all(v.passed for v in judge_plan(*found, inputs) if v.blocking)
+    page = write_dispatch(company.home, company.as_of, now, inputs.deliveries, found[0]["alerts"])
+    lists = [pl.read_csv(file) for file in page.parent.glob("*.csv")]
+    assert not any(frame.select("window", "unload").null_count().sum_horizontal().item() for frame in lists)
     ledger = read_decisions(company.home, DECISIONS["all.ledger"], company.as_of).filter(
         (pl.col("domain") == "logistics") & (pl.col("kind") != "sourcing")
     )

@@ -1,5 +1,6 @@
 """Sourcing is tied to the production plan and to the stores' orders: what a plant ships it must have or make."""
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import pytest
 
 from npq_assets.contracts import DECISIONS
 from npq_assets.logistics.inputs import _ordered, shippable
-from npq_assets.logistics.plan import flow_problem
+from npq_assets.logistics.plan import _sourcing, flow_problem
 from npq_assets.optimization import network_flow
 from npq_assets.publishing import write_decisions
-from npq_assets.settings import Home
+from npq_assets.settings import Home, Settings
 from npq_assets.storage import write_parquet
 
 DAY = date(2025, 7, 1)
@@ -66,6 +67,7 @@ def test_orders_of_the_week_are_what_sites_need(home: Home) -> None:
 
 def test_the_production_plan_limits_the_flow(home: Home) -> None:
     class Inputs:
+        settings = Settings()
         sources = pl.DataFrame(
             {"source_id": ["PL", "W"], "capacity": [None, None], "handling_cost": [0.0, 0.1], "overflow_cost": [None, None],
              "stock": [shippable(home, DAY)["PL"] / 7, 0.0]},
@@ -82,3 +84,33 @@ def test_the_production_plan_limits_the_flow(home: Home) -> None:
     assert result.status == "relaxed" and result.shortage["quantity"].to_list() == pytest.approx([60.0])
     best = result.worth.row(0, named=True)
     assert best["limit"] == "stock" and best["worth_per_unit"] > 1.0
+
+
+def test_a_site_that_gets_nothing_has_a_row_and_costs_add_up() -> None:
+    @dataclass
+    class Inputs:
+        """Two sites, stock for one; nothing leads to the third."""
+
+        as_of = DAY
+        snapshot = "s"
+        settings = Settings(sourcing_shortage_cost=30.0)
+        sources = pl.DataFrame(
+            {"source_id": ["W"], "capacity": [None], "handling_cost": [0.1], "overflow_cost": [None], "stock": [10.0]},
+            schema_overrides={"capacity": pl.Float64, "overflow_cost": pl.Float64},
+        )
+        lanes = pl.DataFrame(
+            {"from_id": ["W", "W"], "to_id": ["near", "off"], "cost_per_unit": [1.0, 2.0], "capacity": [None, None],
+             "km": [5.0, 9.0]},
+            schema_overrides={"capacity": pl.Float64},
+        )  # fmt: skip
+        demand = pl.DataFrame(
+            {"site_id": ["near", "nowhere", "off"], "quantity": [70.0, 5.0, 40.0], "known": [70.0, 0.0, 0.0]}
+        )
+
+    rows, _, facts = _sourcing(Inputs())  # type: ignore[arg-type]
+    assert dict(rows.select("site_id", "quantity").iter_rows()) == {"near": 70.0, "off": 0.0, "nowhere": 0.0}
+    cost = dict(rows.select("site_id", "expected_cost").iter_rows())
+    assert cost == pytest.approx({"near": 77.0, "off": 1200.0, "nowhere": 150.0})
+    for column, fact in (("expected_cost", "cost"), ("naive_expected_cost", "naive_cost"), ("lower_bound", "bound")):
+        assert rows[column].sum() == pytest.approx(facts[f"sourcing_{fact}"])
+    assert "cannot be sent, at 30 a unit" in rows.filter(pl.col("site_id") == "off")["reason"][0]

@@ -15,6 +15,8 @@ stops as (
         trips.promised_at,
         trips.arrived_at,
         trips.km,
+        trips.agreed_until,
+        trips.delivered_quantity,
         deliveries.depot_id,
         deliveries.quantity,
         deliveries.ready_at,
@@ -50,11 +52,13 @@ final as (
         promised_at,
         ready_at,
         due_at,
+        agreed_until,
         service_minutes,
         quantity,
+        coalesce(delivered_quantity, quantity) as delivered_quantity,
         km,
         {{ minutes_between('coalesce(previous_left_at, departed_at)', 'arrived_at') }} as drive_minutes,
-        greatest({{ minutes_between('due_at', 'arrived_at') }}, 0) as late_minutes
+        greatest({{ minutes_between('greatest(due_at, coalesce(agreed_until, due_at))', 'arrived_at') }}, 0) as late_minutes
     from ordered
 )
 

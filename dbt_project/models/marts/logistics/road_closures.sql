@@ -4,7 +4,8 @@ with final as (
         to_node,
         closed_from,
         closed_until,
-        factor
+        factor,
+        known_at
     from {{ ref('stg_logistics__road_closures') }}
 )
 

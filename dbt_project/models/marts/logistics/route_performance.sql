@@ -14,7 +14,10 @@ tours as (
         departed_at,
         count(*) as drops,
         sum(quantity) as quantity,
-        sum(km) + max(case when stop = 1 then km else 0 end) as km,
+        -- A tour of which one leg's distance is missing has no distance, rather than a short one.
+        case
+            when count(km) = count(*) then sum(km) + max(case when stop = 1 then km else 0 end)
+        end as km,
         {{ minutes_between('departed_at', 'max(left_at)') }}
         + max(case when stop = 1 then drive_minutes else 0 end) as minutes
     from legs
@@ -37,7 +40,7 @@ final as (
         case when tours.quantity > 0 then tours.km / tours.quantity end as km_per_unit,
         case when vehicles.capacity > 0 then tours.quantity / vehicles.capacity end as load_factor
     from tours
-    inner join vehicles on tours.vehicle_id = vehicles.vehicle_id
+    left join vehicles on tours.vehicle_id = vehicles.vehicle_id
 )
 
 select * from final

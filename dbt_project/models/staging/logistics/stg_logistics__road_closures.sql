@@ -10,6 +10,7 @@ final as (
         cast(closed_from as timestamp with time zone) as closed_from,
         cast(closed_until as timestamp with time zone) as closed_until,
         cast(factor as double) as factor,
+        cast(known_at as timestamp with time zone) as known_at,
         source_file,
         source_line
     from source

@@ -11,6 +11,8 @@ final as (
         cast(promised_at as timestamp with time zone) as promised_at,
         cast(arrived_at as timestamp with time zone) as arrived_at,
         cast(km as double) as km,
+        cast(agreed_until as timestamp with time zone) as agreed_until,
+        cast(delivered_quantity as double) as delivered_quantity,
         source_file,
         source_line
     from source

@@ -1,0 +1,116 @@
+"""What a driven day did cost: only what trips and terms show is booked, and a day that is over leaves nothing out."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from npq_assets.logistics.outcome import realized
+
+OPENED = datetime(2024, 5, 6, tzinfo=UTC)
+STAMP = pl.Datetime("us", "UTC")
+
+
+def at(hour: float) -> datetime:
+    return OPENED + timedelta(hours=hour)
+
+
+@dataclass
+class Day:
+    """Two deliveries on one tour; the first is 66 minutes late, and a warning advised to agree on 9 o'clock for 4."""
+
+    agreed: list[datetime | None] = field(default_factory=lambda: [at(9), None])
+    km: list[float | None] = field(default_factory=lambda: [10.0, 5.0])
+    planned_km: list[float] = field(default_factory=lambda: [11.0, 6.0])
+    vehicle: str = "v"
+    driven: int = 2
+    warned: bool = True
+    dropped: tuple[str, ...] = ()
+
+    def settle(self, *, over: bool = False) -> dict[str, dict[str, float | None]]:
+        plan = {
+            "routes": pl.DataFrame({"decision_id": ["r1", "r2"], "delivery_id": ["a", "b"], "km": self.planned_km}),
+            "dropped": pl.DataFrame(
+                {"decision_id": [f"d-{n}" for n in self.dropped], "delivery_id": list(self.dropped)},
+                schema={"decision_id": pl.String, "delivery_id": pl.String},
+            ),
+            "alerts": pl.DataFrame(
+                {"subject": ["a"], "agreed_until": [at(9)], "action_cost": [4.0], "decision_id": ["w1"]},
+                schema_overrides={"agreed_until": STAMP},
+            ).head(int(self.warned)),
+        }
+        legs = pl.DataFrame(
+            {
+                "delivery_id": ["a", "b"], "vehicle_id": [self.vehicle] * 2, "departed_at": [at(7)] * 2, "stop": [1, 2],
+                "leg_started_at": [at(7), at(9.2)], "arrived_at": [at(9.1), at(9.5)], "left_at": [at(9.2), at(9.6)],
+                "due_at": [at(8), at(10)], "agreed_until": self.agreed, "quantity": [1.0, 3.0], "km": self.km,
+                "drive_minutes": [126.0, 18.0],
+            },
+            schema_overrides=dict.fromkeys(
+                ("departed_at", "leg_started_at", "arrived_at", "left_at", "due_at", "agreed_until"), STAMP
+            ),
+        )  # fmt: skip
+        vehicles = pl.DataFrame(
+            {"vehicle_id": ["v"], "fixed_cost": [20.0], "cost_per_km": [1.0], "cost_per_hour": [0.0]}
+        )
+        deliveries = pl.DataFrame(
+            {
+                "delivery_id": ["a", "b", "c", "must"],
+                "depot_id": ["W"] * 4,
+                "late_cost_per_minute": [0.5] * 4,
+                "drop_cost": [90.0, 80.0, 70.0, None],
+            }
+        )
+        found = realized(plan, legs.head(self.driven), vehicles, deliveries, over=over)
+        return {row["decision_id"]: row for row in found.to_dicts()}
+
+
+def test_a_warning_is_settled_by_the_lateness_that_it_spared() -> None:
+    found = Day().settle()
+    # 20 for the vehicle and 10 km home are shared by load; 66 minutes after the window cost 33.
+    assert found["r1"]["realized_cost"] == pytest.approx(10 + 0.25 * 30 + 33)
+    assert found["r2"]["realized_cost"] == pytest.approx(5 + 0.75 * 30)
+    # Six minutes after the time agreed on cost 3 instead of 33; agreeing cost 4.
+    assert found["w1"]["realized_cost"] == pytest.approx(4 - 30) and found["w1"]["naive_realized_cost"] == 0.0
+    assert found["r1"]["naive_realized_cost"] is None
+
+
+def test_a_warning_that_nobody_acted_on_spared_nothing() -> None:
+    found = Day(agreed=[None, None]).settle()
+    assert found["w1"]["realized_cost"] == 0.0
+    assert found["r1"]["realized_cost"] == pytest.approx(10 + 0.25 * 30 + 33)
+
+
+def test_a_time_agreed_on_without_a_warning_is_the_deliverys_own() -> None:
+    assert Day(warned=False).settle()["r1"]["realized_cost"] == pytest.approx(10 + 0.25 * 30 + 3)
+
+
+def test_missing_km_are_those_planned_and_not_none() -> None:
+    found = Day(km=[None, 5.0]).settle()
+    assert found["r1"]["realized_cost"] == pytest.approx(11 + 0.25 * 31 + 33)
+    assert found["r2"]["realized_cost"] == pytest.approx(5 + 0.75 * 31)
+
+
+def test_a_vehicle_without_terms_leaves_the_account_open() -> None:
+    found = Day(vehicle="hired").settle(over=True)
+    assert set(found) == {"w1"}
+
+
+def test_what_no_trip_brought_costs_its_drop_once_the_day_is_over() -> None:
+    day = Day(driven=1, dropped=("c", "must"))
+    assert set(day.settle()) == {"r1", "w1"}
+    found = day.settle(over=True)
+    assert found["r2"]["realized_cost"] == 80.0 and found["d-c"]["realized_cost"] == 70.0
+    # What it costs not to do what must be done is not known.
+    assert "d-must" not in found
+
+
+def test_a_depot_that_lands_no_trips_is_not_taken_to_have_driven_none() -> None:
+    assert Day(driven=0, dropped=("c",)).settle(over=True) == {}
+
+
+def test_a_warned_delivery_that_was_never_made_spared_nothing() -> None:
+    day = Day(driven=2, dropped=("c",))
+    day.agreed = [None, None]
+    assert day.settle(over=True)["w1"]["realized_cost"] == 0.0
