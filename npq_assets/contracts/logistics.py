@@ -84,7 +84,7 @@ TABLES = (
             key("to_node", "Where it ends.", references="logistics.road_nodes"),
             key("closed_from", "From when.", Kind.TIMESTAMP),
             optional("closed_until", Kind.TIMESTAMP, "Until when; empty: until further notice."),
-            optional("factor", Kind.NUMBER, "Driving time is this many times the usual; empty: closed.", low=0),
+            optional("factor", Kind.NUMBER, "Driving time is this many times the usual; empty: closed.", low=0.01),
             optional("known_at", Kind.TIMESTAMP, "When it became known; empty: before it began."),
         ),
         time_column="closed_from",

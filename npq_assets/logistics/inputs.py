@@ -152,6 +152,7 @@ def read_inputs(
     ways = _Ways.read(
         home, (max(driven[0], now or driven[0]), driven[1]), now or opened, all_deliveries, legs_mart, closed
     )
+    notes.extend(ways.notes)
     deliveries, vehicles, places, km, minutes = _day(home, deliveries, vehicles, sites, ways, opened, notes)
     weather = _mart(home, "weather").filter(pl.col("valid_at") < opened).select("region", "valid_at", "rain")
     legs = _legs(legs_mart, all_deliveries, sites, ways, weather)
@@ -192,6 +193,7 @@ class _Ways:
     conditions: Conditions
     detour: Detour
     words: str
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -225,12 +227,24 @@ class _Ways:
             & (pl.col("closed_until").is_null() | (pl.col("closed_until") > hours[0]))
             & (pl.col("known_at").is_null() | (pl.col("known_at") < known_by))
         )
+        strange = [
+            pair for pair in closures.select("from_node", "to_node").unique().sort(pl.all()).rows() if pair not in known
+        ]
+        notes = tuple(
+            f"road closure {a},{b}: logistics.road_segments has no such segment, so nothing is closed; name one, each way its own"
+            for a, b in strange
+        )
+        closures = closures.join(segments, on=["from_node", "to_node"], how="semi")
         closed = closures.filter(pl.col("factor").is_null()).select("from_node", "to_node").rows() + list(more_closed)
         slow = closures.filter(pl.col("factor").is_not_null()).sort("from_node", "to_node", "factor")
         factors = {(a, b): f for a, b, f in slow.select("from_node", "to_node", "factor").iter_rows()}
         words = f"road graph of {segments.height} segments, {len(closed)} closed and {len(factors)} slow on the day"
         return cls(
-            RoadGraph.of(nodes, segments), Conditions(frozenset((a, b) for a, b in closed), factors), Detour(), words
+            RoadGraph.of(nodes, segments),
+            Conditions(frozenset((a, b) for a, b in closed), factors),
+            Detour(),
+            words,
+            notes,
         )
 
     def nodes(self, frame: pl.DataFrame) -> tuple[list[str], Array]:

@@ -240,6 +240,16 @@ def test_a_closure_counts_in_driving_hours_and_once_it_is_known(
     assert (("A", "B") in later.conditions.closed) == (closed or known is not None)
 
 
+def test_a_closure_of_no_road_is_named(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    shared = {"closed_from": opening(DAY), "closed_until": None, "factor": None, "known_at": None}
+    roads(home, [{"from_node": "A", "to_node": "A", **shared}, {"from_node": "B", "to_node": "A", **shared}])
+    hours = (opening(DAY), opening(DAY) + timedelta(days=1))
+    ways = _Ways.read(home, hours, opening(DAY), pl.DataFrame(), pl.DataFrame())
+    assert ways.conditions.closed == {("B", "A")}
+    assert len(ways.notes) == 1 and "road closure A,A" in ways.notes[0]
+
+
 def test_night_shifts_drive_into_the_next_day() -> None:
     vehicles = pl.DataFrame({"vehicle_id": ["v"], "shift_start": ["22:00"], "shift_end": ["06:00"]})
     assert _driving_hours(vehicles, opening(DAY)) == (
