@@ -242,19 +242,18 @@ def dispatch(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Materi
     group_name="logistics_decisions",
     kinds={"python", "parquet", "csv"},
     owners=OWNERS,
-    description="Yesterday's plan beside what was driven: stops late, early or missing, for customer service.",
+    description="Yesterday's plan, and today's as far as its trips have landed, beside what was driven: stops late, early, "
+    "missing or to come, for customer service.",
 )
 def tracking(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
-    """Compares the day before with its plan."""
-    from npq_assets.logistics.outcome import tracking as compared
-    from npq_assets.logistics.output import load_plan
+    """Compares what was driven with what was planned."""
+    from npq_assets.logistics.outcome import tracking_of
     from npq_assets.storage import write_csv_for_people, write_parquet
 
     day = as_of_of(context)
-    plan = load_plan(home.home, day - timedelta(days=1))
-    if plan is None:
-        return skipped(f"nothing was planned for {day - timedelta(days=1)}")
-    frame = compared(plan[0], pl.read_parquet(home.home.mart("logistics", "legs")), day)
+    frame = tracking_of(home.home, day)
+    if frame is None:
+        return skipped(f"nothing was planned for {day - timedelta(days=1)}, and no trip of {day} has landed")
     place = home.home.decisions("logistics", "tracking", day)
     write_parquet(frame, place)
     write_csv_for_people(frame, place.with_suffix(".csv"))

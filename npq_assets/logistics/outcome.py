@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
@@ -20,19 +21,19 @@ _SLIGHT = 5.0
 _GRACE = 2
 
 
-def tracking(plan: dict[str, pl.DataFrame], legs: pl.DataFrame, now: date) -> pl.DataFrame:
-    """Each planned stop beside what was driven before `now` opened.
+def tracking(plan: dict[str, pl.DataFrame], legs: pl.DataFrame, until: datetime) -> pl.DataFrame:
+    """Each planned stop beside what was driven until a moment.
 
     Args:
         plan: Frames of a stored plan.
         legs: The mart.
-        now: The day that is about to open.
+        until: The moment; what arrived later is not known yet.
 
     Returns:
-        delivery_id, vehicle_id, driven_by, stop, planned, arrived, minutes_behind, state (`as planned`, `late`, `early`,
-        `missing`).
+        delivery_id, vehicle_id, driven_by, stop, planned, arrived, minutes_behind, state (`as planned`, `late`, `early`, `missing`:
+        it should have arrived; `to come`).
     """
-    seen = legs.filter(pl.col("arrived_at") < opening(now)).select(
+    seen = legs.filter(pl.col("arrived_at") < until).select(
         "delivery_id", pl.col("vehicle_id").alias("driven_by"), pl.col("arrived_at").alias("arrived")
     )
     behind = (pl.col("arrived") - pl.col("planned")).dt.total_seconds() / 60.0
@@ -42,7 +43,9 @@ def tracking(plan: dict[str, pl.DataFrame], legs: pl.DataFrame, now: date) -> pl
         .join(seen, on="delivery_id", how="left")
         .with_columns(behind.alias("minutes_behind"))
         .with_columns(
-            pl.when(pl.col("arrived").is_null())
+            pl.when(pl.col("arrived").is_null() & (pl.col("planned") + timedelta(minutes=_SLIGHT) >= until))
+            .then(pl.lit("to come"))
+            .when(pl.col("arrived").is_null())
             .then(pl.lit("missing"))
             .when(pl.col("minutes_behind") > _SLIGHT)
             .then(pl.lit("late"))
@@ -53,6 +56,31 @@ def tracking(plan: dict[str, pl.DataFrame], legs: pl.DataFrame, now: date) -> pl
         )
         .sort("vehicle_id", "stop")
     )
+
+
+def tracking_of(home: Home, day: date) -> pl.DataFrame | None:
+    """How the routes of the day before went, and those of the day as far as its trips have landed; None: nothing was planned.
+
+    The clock of a day that is being driven is the last arrival that landed of it.
+
+    Returns:
+        day, and the columns of `tracking`.
+    """
+    legs = pl.read_parquet(home.mart("logistics", "legs"))
+    parts = []
+    for planned_for in (day - timedelta(days=1), day):
+        plan = load_plan(home, planned_for)
+        until = opening(day)
+        if planned_for == day:
+            ours = plan[0]["routes"].select("delivery_id") if plan else pl.DataFrame(schema={"delivery_id": pl.String})
+            landed = legs.join(ours, on="delivery_id", how="semi").filter(pl.col("departed_at") >= until)
+            if landed.is_empty():
+                continue
+            last: Any = landed["arrived_at"].max()
+            until = last + timedelta(microseconds=1)
+        if plan is not None:
+            parts.append(tracking(plan[0], legs, until).select(pl.lit(planned_for).alias("day"), pl.all()))
+    return pl.concat(parts) if parts else None
 
 
 def realized(

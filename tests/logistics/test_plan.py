@@ -1,6 +1,7 @@
 """A day planned from a few hand-made rows: costs that add up, warnings that pay, traffic that is drawn as it is believed."""
 
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from npq_assets.errors import Unavailable
 from npq_assets.logistics.checks import judge_plan
 from npq_assets.logistics.inputs import _LEGS, LogisticsInputs, _day, _driving_hours, _Ways, opening
-from npq_assets.logistics.outcome import tracking
+from npq_assets.logistics.outcome import tracking, tracking_of
+from npq_assets.logistics.output import load_plan
 from npq_assets.logistics.plan import RoutePlan, expected, expected_bound, plan_day
 from npq_assets.logistics.showing import route_map, write_dispatch
 from npq_assets.logistics.traffic import LEVELS, Traffic
@@ -19,6 +21,7 @@ from npq_assets.optimization.paths import Conditions, Detour
 from npq_assets.optimization.routing import savings_routes, with_minutes
 from npq_assets.settings import Home
 from npq_assets.storage import write_parquet
+from tests.conftest import Company
 
 DAY = date(2025, 7, 1)
 ASSUMED = Traffic(None, 0.3, DAY, 0)
@@ -179,13 +182,37 @@ def test_tracking_tells_late_missing_and_as_planned(plan: RoutePlan) -> None:
         {"delivery_id": [first, second], "vehicle_id": ["V1", "V1"],
          "arrived_at": [planned[first] + timedelta(minutes=20), planned[second] + timedelta(minutes=2)]}
     )  # fmt: skip
-    seen = tracking(frames(plan), legs, DAY + timedelta(days=1))
+    seen = tracking(frames(plan), legs, opening(DAY + timedelta(days=1)))
     states = dict(seen.select("delivery_id", "state").iter_rows())
     assert (states[first], states[second]) == ("late", "as planned")
     assert set(states.values()) == {"late", "as planned", "missing"}
-    # What arrives after the day opened is not known yet.
-    early = tracking(frames(plan), legs.with_columns(pl.lit(datetime(2025, 7, 3, tzinfo=UTC)).alias("arrived_at")), DAY)
-    assert set(early["state"]) == {"missing"}
+    # As the day opens nothing has arrived, and nothing is missing.
+    assert set(tracking(frames(plan), legs, opening(DAY))["state"]) == {"to come"}
+    half = min(planned.values()) + timedelta(minutes=30)
+    states = dict(tracking(frames(plan), legs, half).select("delivery_id", "state").iter_rows())
+    for name, moment in planned.items():
+        if name not in (first, second):
+            assert states[name] == ("missing" if moment + timedelta(minutes=5) < half else "to come")
+
+
+def test_a_day_that_is_driven_is_tracked_by_its_last_arrival(copied: Callable[[], Company]) -> None:
+    company = copied()
+    found = load_plan(company.home, company.as_of)
+    assert found is not None
+    before = tracking_of(company.home, company.as_of)
+    assert before is None or company.as_of not in before["day"].to_list()
+    stop = found[0]["routes"].sort("arrives_at").row(0, named=True)
+    place = company.home.mart("logistics", "legs")
+    legs = pl.read_parquet(place)
+    came = {"delivery_id": stop["delivery_id"], "vehicle_id": stop["vehicle_id"], "departed_at": stop["departs_at"],
+            "arrived_at": stop["arrives_at"] + timedelta(minutes=12)}  # fmt: skip
+    row = pl.DataFrame([came]).cast({name: legs.schema[name] for name in came})  # type: ignore[arg-type]
+    write_parquet(pl.concat([legs, row], how="diagonal"), place)
+    now = tracking_of(company.home, company.as_of)
+    assert now is not None
+    today = now.filter(pl.col("day") == company.as_of)
+    assert dict(today.select("delivery_id", "state").iter_rows())[stop["delivery_id"]] == "late"
+    assert set(today["state"]) <= {"late", "missing", "to come"} and today.height == found[0]["routes"].height
 
 
 def test_a_plan_with_strange_deliveries_or_vehicles_does_not_pass(inputs: LogisticsInputs, plan: RoutePlan) -> None:
