@@ -111,10 +111,10 @@ def load(home: Home, as_of: date, name: str) -> pl.DataFrame | None:
     return pl.read_parquet(place, hive_partitioning=False) if place.exists() else None
 
 
-def plans_of_the_week(home: Home, anchor: date, before: date, name: str) -> list[pl.DataFrame]:
-    """Frames that `save` kept on the days anchor <= day < before."""
-    days = (anchor + timedelta(days=k) for k in range((before - anchor).days))
-    return [frame for day in days if (frame := load(home, day, name)) is not None]
+def plans_before(home: Home, as_of: date, days: int, name: str) -> list[pl.DataFrame]:
+    """Frames that `save` kept on up to `days` days before `as_of`."""
+    past = (as_of - timedelta(days=k) for k in range(days, 0, -1))
+    return [frame for day in past if (frame := load(home, day, name)) is not None]
 
 
 def load_facts(home: Home, as_of: date, name: str) -> dict[str, Any] | None:
