@@ -137,7 +137,7 @@ def offer_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     """Allocates the week's offers on the first decided day of a week."""
     from npq_assets.retail import customer_output as kept
     from npq_assets.retail.customer_inputs import read_customer_inputs
-    from npq_assets.retail.messaging import messages_of_the_week
+    from npq_assets.retail.messaging import late_deliveries, room_taken
     from npq_assets.retail.offering import HELD_DAYS, defection_cost, demand_effect, plan_offers
     from npq_assets.retail.recommending import ROUND_WEEKS, measure_effect, recommended_units
 
@@ -147,8 +147,9 @@ def offer_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     inputs = read_customer_inputs(home.home, day)
     book, _ = kept.book_of(home.home, inputs)
     earlier = kept.other_decisions(home.home, kept.OFFERS, day, MEMORY_DAYS, ["offer_id", "expected_cost"])
-    messages = kept.other_decisions(home.home, kept.MESSAGES, day, 6, ["message_id"])
-    plan = plan_offers(inputs, book, earlier, messages_of_the_week(messages, day))
+    messages = kept.other_decisions(home.home, kept.MESSAGES, day, MEMORY_DAYS, ["message_id"])
+    late = late_deliveries(pl.read_parquet(home.home.mart("retail", "customer_deliveries")), day)
+    plan = plan_offers(inputs, book, earlier, room_taken(inputs, late, messages))
     lists = kept.earlier_recommendations(home.home, inputs.anchor, ROUND_WEEKS)
     effect = measure_effect(inputs, lists)
     facts = {**plan.facts, "recommendations": effect.facts()}

@@ -76,7 +76,7 @@ def plan_offers(
         inputs: What was known.
         book: The week's view of customers.
         earlier: Offers sent on other days: customer_key, offer_id, as_of, expected_cost.
-        contacted: Messages of other days that share seven days with this one: customer_key, messages.
+        contacted: Messages of the week and of today that come before offers: customer_key, messages.
     """
     sunday = inputs.anchor + timedelta(days=6)
     offers = inputs.offers.filter(

@@ -19,7 +19,14 @@ from npq_assets.retail.customer_checks import judge_customers
 from npq_assets.retail.customer_inputs import KEY, CustomerInputs, without_consent
 from npq_assets.retail.customer_link import DEMAND, CustomerLink
 from npq_assets.retail.demand import DemandForecast
-from npq_assets.retail.messaging import _late, late_deliveries, message_id, messages_of_the_week, todays_messages
+from npq_assets.retail.messaging import (
+    _late,
+    late_deliveries,
+    message_id,
+    messages_of_the_week,
+    room_taken,
+    todays_messages,
+)
 from npq_assets.retail.offering import defection_cost, demand_effect, plan_offers
 from npq_assets.retail.recommending import (
     LEAST_ON_HAND,
@@ -451,6 +458,36 @@ def test_a_budget_is_for_all_weeks_and_all_offers() -> None:
     spent = pl.DataFrame({KEY: ["bob"], "offer_id": ["X"], "expected_cost": [30.0]})
     verdicts = judge_customers(inputs(), sent, NOTHING, none, NOTHING, sites, spent)
     assert {v.name for v in verdicts if not v.passed} == {"budget"}
+
+
+def test_every_offer_that_counts_as_sent_has_its_message() -> None:
+    """One message of the week went to half of them, and a late delivery goes first to others: two a week are allowed."""
+    given, view = many(settings=Settings(control_share=0.0))
+    people = given.customers[KEY].to_list()
+    promised = datetime(2025, 3, 4, 12, tzinfo=UTC)
+    late = pl.DataFrame(
+        {KEY: people[10:30], "delivery_id": people[10:30], "promised": [promised] * 20, "arrived": [True] * 20,
+         "late_minutes": [30.0] * 20}
+    )  # fmt: skip
+    earlier = pl.DataFrame(
+        {KEY: people[:20], "message_id": people[:20], "kind": "offer", "as_of": [DAY - timedelta(days=2)] * 20}
+    )
+    plan = plan_offers(given, view, UNSENT, room_taken(given, late, earlier))
+    assert 20 <= plan.sent.height <= 30 and not set(plan.sent[KEY]) & set(people[10:20])
+    recommended = pl.DataFrame(schema={KEY: pl.String, "rank": pl.Int64, "product_id": pl.String})
+    full = book(**{KEY: people, **{n: [1.0] * 40 for n in ("expected_spend", "p_active", "monetary", "recency_days")},
+                   "main_site": ["S1"] * 40})  # fmt: skip
+    told = todays_messages(given, full, plan.sent, late, earlier, recommended)
+    assert set(told.filter(pl.col("kind") == "offer")[KEY]) == set(plan.sent.filter(~pl.col("control"))[KEY])
+    # A late delivery that was told on another day takes no room today.
+    again = pl.DataFrame(
+        {
+            KEY: ["x"],
+            "message_id": [message_id("late_delivery", people[20], people[20])],
+            "as_of": [DAY - timedelta(days=9)],
+        }
+    )
+    assert people[20] not in room_taken(given, late, again)[KEY] and people[21] in room_taken(given, late, again)[KEY]
 
 
 def test_a_week_that_was_sent_on_a_later_day_is_not_sent_again() -> None:
