@@ -156,7 +156,8 @@ def offer_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     kept.save(home.home, day, "offers", plan.sent, facts)
     kept.save(home.home, day, "offer_accounts", plan.accounts)
     kept.save(home.home, day, "offer_duals", plan.result.duals)
-    sent = pl.concat([*kept.plans_before(home.home, day, HELD_DAYS, "offers"), plan.sent])
+    before = [kept.carried_out(home.home, rows) for rows in kept.plans_before(home.home, day, HELD_DAYS, "offers")]
+    sent = pl.concat([*before, plan.sent])
     extra = pl.concat([demand_effect(inputs, book, sent), recommended_units(inputs, book, effect, lists)])
     kept.save(home.home, day, "demand_effect", extra)
     kept.save(home.home, day, "defection_cost", defection_cost(inputs, book))

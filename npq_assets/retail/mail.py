@@ -28,6 +28,7 @@ from npq_assets.storage import replacing, write_parquet
 MESSAGES = DECISIONS["retail.messages"]
 # One address: a comma or a line break in it would write to somebody else as well.
 _ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"]+@[^\s@,;:<>()\[\]\\\"]+")
+RETRY_DAYS = 2
 _LEFT = {"message_id": pl.String, KEY: pl.String, "left_on": pl.Date}
 
 
@@ -179,11 +180,26 @@ def to_send(home: Home, day: date) -> pl.DataFrame:
     place = _folder(home) / "waiting.parquet"
     if place.exists():
         waiting = pl.read_parquet(place)
-        for earlier in (day - timedelta(days=1), day - timedelta(days=2)):
+        for earlier in (day - timedelta(days=k) for k in range(1, RETRY_DAYS + 1)):
             ids = waiting.filter(pl.col("as_of") == earlier)["message_id"].to_list()
             rows = read_decisions(home, MESSAGES, earlier) if ids else MESSAGES.empty()
             frames.append(rows.filter(pl.col("message_id").is_in(ids) & (pl.col("kind") != "late_delivery")))
     return pl.concat(frames).unique("message_id", keep="first", maintain_order=True)
+
+
+def on_the_way(home: Home) -> pl.DataFrame:
+    """Messages that left, or that a mail server which did not work keeps waiting: message_id, since, until.
+
+    The days between are those as of which the message may have been decided: a retry leaves up to two days later.
+    """
+    folder = _folder(home)
+    left = _what_left(folder).select(
+        "message_id", (pl.col("left_on") - timedelta(days=RETRY_DAYS)).alias("since"), pl.col("left_on").alias("until")
+    )
+    if not (folder / "waiting.parquet").exists():
+        return left
+    waiting = pl.read_parquet(folder / "waiting.parquet")
+    return pl.concat([left, waiting.select("message_id", since="as_of", until="as_of")])
 
 
 def _folder(home: Home) -> Path:

@@ -12,7 +12,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from npq_assets.contracts import Table
 from npq_assets.optimization.staffing import StaffingProblem
+from npq_assets.publishing import write_decisions
 from npq_assets.retail import customer_output
 from npq_assets.retail.customer_book import CustomerBook
 from npq_assets.retail.customer_checks import judge_customers
@@ -28,6 +30,7 @@ from npq_assets.retail.messaging import (
     todays_messages,
 )
 from npq_assets.retail.offering import defection_cost, demand_effect, plan_offers
+from npq_assets.retail.privacy import pseudonym, secret
 from npq_assets.retail.recommending import (
     LEAST_ON_HAND,
     PER_FAMILY,
@@ -488,6 +491,45 @@ def test_every_offer_that_counts_as_sent_has_its_message() -> None:
         }
     )
     assert people[20] not in room_taken(given, late, again)[KEY] and people[21] in room_taken(given, late, again)[KEY]
+
+
+def test_what_was_planned_in_a_dry_run_does_not_count_once_messages_leave(tmp_path: Path) -> None:
+    """Two dry-run days and one that was published, on which one of two messages left: a server refused the other."""
+    home = Home(tmp_path)
+    days = [DAY - timedelta(days=2), DAY - timedelta(days=1)]
+    told = {
+        (who, day): message_id("offer", pseudonym(secret(home), who), "X") for who in ("Ann", "Bob") for day in days
+    }
+    for day in days:
+        rows = pl.DataFrame({"customer_id": ["Ann", "Bob", "Cem"], "offer_id": "X", "expected_profit": 1.0,
+                             "expected_cost": [2.0, 2.0, 0.0], "control": [False, False, True], "decision_id": "d",
+                             "as_of": day, "input_snapshot": "s"})  # fmt: skip
+        write_decisions(home, customer_output.OFFERS, day, rows)
+        rows = pl.DataFrame({"message_id": [told[who, day] for who in ("Ann", "Bob")], "customer_id": ["Ann", "Bob"],
+                             "channel": "email", "subject": "x", "body": "x", "kind": "offer", "decision_id": "d",
+                             "due_at": datetime(2025, 3, 5, tzinfo=UTC), "as_of": day, "input_snapshot": "s"})  # fmt: skip
+        write_decisions(home, customer_output.MESSAGES, day, rows)
+
+    def counted(settings: Settings, table: Table, *columns: str) -> pl.DataFrame:
+        return customer_output.other_decisions(Home(tmp_path, settings), table, DAY, 120, list(columns))
+
+    dry, live = Settings(), Settings(publish=True)
+    assert counted(dry, customer_output.MESSAGES, "message_id").height == 4
+    assert counted(dry, customer_output.OFFERS, "offer_id", "expected_cost")["expected_cost"].sum() == 8.0
+    assert counted(live, customer_output.MESSAGES, "message_id").is_empty()
+    assert counted(live, customer_output.OFFERS, "offer_id", "expected_cost").is_empty()
+    outbox = tmp_path / "outbox" / "retail" / "messages"
+    outbox.mkdir(parents=True)
+    ann = pseudonym(secret(home), "Ann")
+    pl.DataFrame({"message_id": [told["Ann", days[0]]], KEY: [ann], "left_on": [days[1]]}).write_parquet(
+        outbox / "sent.parquet"
+    )
+    # It was decided on both days and left once.
+    assert counted(live, customer_output.MESSAGES, "message_id").rows() == [(ann, days[1], told["Ann", days[1]])]
+    offers = counted(live, customer_output.OFFERS, "offer_id", "expected_cost")
+    assert offers.columns == [KEY, "as_of", "offer_id", "expected_cost"]
+    assert set(offers[KEY]) == {ann, pseudonym(secret(home), "Cem")}  # controls of an offer that was sent count
+    assert set(offers["as_of"]) == {days[1]} and offers["expected_cost"].sum() == 2.0
 
 
 def test_a_week_that_was_sent_on_a_later_day_is_not_sent_again() -> None:
