@@ -40,7 +40,7 @@ from npq_assets.retail.recommending import (
     recommend,
     recommended_units,
 )
-from npq_assets.retail.serving import Facts, rank_requests
+from npq_assets.retail.serving import Facts, plan_staff, rank_requests
 from npq_assets.settings import Home, Settings
 
 DAY = date(2025, 3, 5)  # a Wednesday
@@ -407,6 +407,17 @@ def test_the_same_staffing_is_not_solved_again(tmp_path: Path, monkeypatch: pyte
     assert again.plan.equals(first.plan) and (again.objective, again.bound) == (first.objective, first.bound)
     with pytest.raises(pytest.fail.Exception):
         customer_output.staffed(home, day)(replace(problem, waiting=1.0), 10.0)
+
+
+def test_a_desk_without_people_says_what_that_costs() -> None:
+    """A request a week is not worth a shift; many are, and then there is nothing to explain."""
+    rare = pl.DataFrame([case(opened_on=DAY - timedelta(days=7 * k + 1)) for k in range(8)])
+    staff, _, facts = plan_staff(inputs(cases=rare), book(), 0)
+    assert staff["agents"].sum() == 0 and staff["expected_cost"].sum() > 0
+    assert "nobody is planned" in facts["note"] and "with one person" in facts["note"]
+    often = pl.concat([rare] + [pl.DataFrame([case(opened_on=DAY - timedelta(days=k)) for k in range(1, 50)])] * 20)
+    staff, _, facts = plan_staff(inputs(cases=often), book(), 0)
+    assert staff["agents"].sum() > 0 and "note" not in facts
 
 
 def an_offer(**values: Any) -> pl.DataFrame:
