@@ -40,6 +40,9 @@ class Settings:
         agent_cost_per_hour: Cost of a person answering requests (money per hour).
         answers_per_hour: Requests that one person answers in an hour.
         smtp: `host:port` that messages are sent to; empty: they are written as files.
+        smtp_tls: How the connection is encrypted: `starttls`, `tls` (from the first byte on, often port 465) or `none`.
+        smtp_user: Name to log in with; the password is read from NPQ_SMTP_PASSWORD and stands in no file.
+        smtp_ca: File of the certificate authority, if not one that the system knows.
         sender: Address that messages come from.
         crew_replacements: Components that the maintenance crew can replace a day; None for no limit.
         sourcing_shortage_cost: Cost of a unit, in the deliveries' unit, that no source can send to a site in a week (money).
@@ -70,6 +73,9 @@ class Settings:
     agent_cost_per_hour: float = 25.0
     answers_per_hour: float = 6.0
     smtp: str = ""
+    smtp_tls: str = "none"
+    smtp_user: str = ""
+    smtp_ca: str = ""
     sender: str = "service@example.org"
     crew_replacements: int | None = None
     sourcing_shortage_cost: float = 50.0
@@ -213,6 +219,9 @@ def _check(path: Path, name: str, value: object) -> None:
         "agent_cost_per_hour": (int, float),
         "answers_per_hour": (int, float),
         "smtp": (str,),
+        "smtp_tls": (str,),
+        "smtp_user": (str,),
+        "smtp_ca": (str,),
         "sender": (str,),
         "crew_replacements": (int,),
         "sourcing_shortage_cost": (int, float),
@@ -231,6 +240,8 @@ def _check(path: Path, name: str, value: object) -> None:
         raise NpqError(f"{path}: {name} = {value!r} has the wrong type; expected {allowed[name][0].__name__}")
     if name == "period" and value not in ("day", "week"):
         raise NpqError(f'{path}: period = {value!r}; expected "day" or "week"')
+    if name == "smtp_tls" and value not in ("starttls", "tls", "none"):
+        raise NpqError(f'{path}: smtp_tls = {value!r}; expected "starttls", "tls" or "none"')
     if name in {"control_share", "stockout_defection"} and not 0 <= float(str(value)) <= 1:
         raise NpqError(f"{path}: {name} = {value!r} must lie between 0 and 1")
     if (

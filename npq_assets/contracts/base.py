@@ -72,7 +72,8 @@ class Column:
         personal: Names or describes a natural person; stays out of marts, reports and logs.
         past: A moment that had come when the file was written: not after it, and not before the year 2000, where clocks begin
             that have lost their time.
-        veto: Of rows of a file with one key that contradict one another, one that does not say yes counts.
+        veto: An optional flag that only a plain yes may set: a value that cannot be read counts as a no, rather than leaving an
+            earlier yes in force, and of rows of a file with one key that contradict one another, one that does not say yes counts.
     """
 
     name: str

@@ -125,7 +125,8 @@ TABLES = (
             optional(
                 "marketing_consent",
                 Kind.FLAG,
-                "Whether the customer agreed to be written to. Of rows of a file that contradict one another, a no counts.",
+                "Whether the customer agreed to be written to. A value that cannot be read counts as no, and of rows of a file "
+                "that contradict one another, a no counts.",
                 personal=True,
                 veto=True,
             ),

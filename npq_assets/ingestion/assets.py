@@ -131,7 +131,7 @@ def _events(table: Table, balance: TableBalance) -> Iterator[Result]:
     yield dg.AssetCheckResult(
         asset_key=key,
         check_name="quarantine",
-        passed=balance.quarantined == 0 and balance.unreadable_files == 0,
+        passed=balance.quarantined == 0 and balance.unreadable_files == 0 and not balance.remarks,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"reasons": dict(balance.reasons)},
+        metadata={"reasons": dict(balance.reasons), "remarks": list(balance.remarks)},
     )

@@ -13,7 +13,7 @@ def balance_json(balances: dict[str, TableBalance]) -> dict[str, dict[str, Any]]
     """`{"<domain>.<table>": {"files": …, "landed": …, …, "reasons": {…}}}` for tables that have files."""
     return {
         name: {**{number: getattr(balance, number) for number in _NUMBERS}, "waiting_files": balance.waiting_files,
-               "reasons": balance.reasons}
+               "reasons": balance.reasons, "remarks": list(balance.remarks)}
         for name, balance in balances.items()
         if balance.files or balance.waiting_files
     }  # fmt: skip
@@ -29,6 +29,7 @@ def balance_table(balances: dict[str, TableBalance]) -> str:
     for name, balance in rows:
         lines.append(f"{name:<{width}}" + "".join(f"{getattr(balance, number):>18,}" for number in _NUMBERS))
         lines += [f"{'':<{width}}  {count:,} x {reason}" for reason, count in balance.reasons.items()]
+        lines += [f"{'':<{width}}  {remark}" for remark in balance.remarks]
         if balance.waiting_files:
             lines.append(f"{'':<{width}}  {balance.waiting_files} still being written")
     return "\n".join(lines)

@@ -71,6 +71,8 @@ def judge(
         how="horizontal",
     )
     for column in table.columns:
+        if column in present and column.veto:
+            continue
         if column in present:
             reasons.append(_reason(column, written))
         elif column.required:
@@ -84,6 +86,17 @@ def judge(
     checked = checked.with_columns(pl.coalesce(reasons).alias(REASON))
     good = checked.filter(pl.col(REASON).is_null()).select(*table.schema, *extra, LINE)
     return good, checked.filter(pl.col(REASON).is_not_null()).select(LINE, RAW, REASON)
+
+
+def read_as_no(rows: pl.DataFrame, table: Table) -> list[tuple[int, str]]:
+    """Line and column of the values that cannot be read and count as a no (see `Column.veto`)."""
+    found = []
+    for column in table.columns:
+        if column.veto and column.name in rows.columns:
+            text = pl.col(column.name).str.strip_chars()
+            unread = (text != "") & ~text.str.to_lowercase().is_in(list(_FLAGS))
+            found += [(line, column.name) for line in rows.filter(unread)[LINE].to_list()]
+    return sorted(found)
 
 
 def _clean(name: str) -> pl.Expr:
@@ -104,7 +117,9 @@ def _typed(column: Column, comma: bool) -> pl.Expr:
                 pl.when((number == number.round()) & (number.abs() < 2**53)).then(number).cast(pl.Int64, strict=False)
             )
         case Kind.FLAG:
-            return text.str.to_lowercase().replace_strict(_FLAGS, default=None, return_dtype=pl.Boolean)
+            # What cannot be read must not pass for a yes, nor leave an earlier one in force.
+            unreadable = pl.when(text.is_not_null()).then(pl.lit(False)) if column.veto else None
+            return text.str.to_lowercase().replace_strict(_FLAGS, default=unreadable, return_dtype=pl.Boolean)
         case Kind.DATE:
             return _date(text)
         case Kind.TIMESTAMP:

@@ -29,13 +29,14 @@ from npq_assets.contracts import LANDING, Table
 from npq_assets.ingestion import days
 from npq_assets.ingestion.files import LandedFile, being_written, landing_files
 from npq_assets.ingestion.reader import LINE, RAW, Unreadable, decimal_comma, read_blocks, read_rows
-from npq_assets.ingestion.rules import EARLIEST, REASON, judge, quickly
+from npq_assets.ingestion.rules import EARLIEST, REASON, judge, quickly, read_as_no
 from npq_assets.storage import replacing, write_csv_for_people, write_json
 
 HASH = "__key_hash"
 _ROW_GROUP = 500_000
-_FORMAT = f"1:{pl.__version__}"  # parts and hashes of another version are made anew
+_FORMAT = f"2:{pl.__version__}"  # parts and hashes of another version are made anew
 _PEOPLE_ROWS = 100_000
+_REMARKS = 20
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Content:
         reasons: Broken rows by reason.
         unreadable: Why the file cannot be read at all; empty if it can.
         copies: Further files with the same bytes.
+        remarks: What was accepted, but not as it stands there: the first values, a line each.
     """
 
     hash: str
@@ -59,6 +61,7 @@ class Content:
     reasons: dict[str, int] = field(default_factory=dict)
     unreadable: str = ""
     copies: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -94,6 +97,7 @@ class TableBalance:
         reasons: Quarantined rows and unreadable files, by kind of reason.
         unchanged: Nothing new landed and the raw table was not rewritten.
         fingerprint: Hash of what the raw table was put together from.
+        remarks: Values that were accepted, but not as they stand there, with file and line.
     """
 
     files: int = 0
@@ -106,6 +110,7 @@ class TableBalance:
     reasons: dict[str, int] = field(default_factory=dict)
     unchanged: bool = False
     fingerprint: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -217,6 +222,8 @@ def _take_file(places: Places, table: Table, registry: Registry, file: LandedFil
     else:
         content = Content(digest, file.name)
         _parse(places, table, content, file)
+        for remark in content.remarks:
+            log(remark)
         registry.contents.append(content)
     registry.seen[file.name] = f"{identity}:{digest}"
     return True
@@ -234,6 +241,8 @@ def _parse(places: Places, table: Table, content: Content, file: LandedFile) -> 
     good_place = places.raw / ".parts" / table.domain / table.name / f"{content.hash}.good.parquet"
     bad_place = good_place.with_name(f"{content.hash}.bad.parquet")
     reasons: Counter[str] = Counter()
+    unread: list[tuple[int, str]] = []
+    vetoes = any(column.veto for column in table.columns)
     try:
         if table.by_day:
             _parse_by_day(places, table, content, file, bad_place, reasons)
@@ -248,6 +257,8 @@ def _parse(places: Places, table: Table, content: Content, file: LandedFile) -> 
         ):
             for rows in read_rows(file.path, table):
                 good, bad = judge(rows, table, comma=comma)
+                if vetoes:
+                    unread += read_as_no(rows.join(good.select(LINE), on=LINE, how="semi"), table)
                 content.landed += rows.height
                 content.accepted += good.height
                 good_writer.write(good.with_columns(_key_hash(table)))
@@ -260,7 +271,14 @@ def _parse(places: Places, table: Table, content: Content, file: LandedFile) -> 
         content.landed = content.accepted = 0
         content.unreadable = str(error)
         reasons.clear()
+        unread.clear()
     content.reasons = dict(sorted(reasons.items()))
+    content.remarks = [
+        f"{file.name} line {line}: {column} is not 1/0, true/false or yes/no; it counts as no until a row lands that can be read"
+        for line, column in unread[:_REMARKS]
+    ]
+    if len(unread) > _REMARKS:
+        content.remarks.append(f"{file.name}: {len(unread) - _REMARKS:,} more values like these count as no")
 
 
 def _parse_by_day(
@@ -498,6 +516,7 @@ def balance_of(registry: Registry, waiting: int, unchanged: bool) -> TableBalanc
         dict(sorted(reasons.items())),
         unchanged,
         str(done["fingerprint"]),
+        tuple(remark for content in registry.contents for remark in content.remarks),
     )
 
 

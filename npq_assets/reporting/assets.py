@@ -134,7 +134,9 @@ def _quality(found: object) -> pl.DataFrame:
         {
             "table": name,
             **{k: row[k] for k in ("files", "landed", "accepted", "superseded", "quarantined", "unreadable_files")},
-            "reasons": "; ".join(f"{count} x {reason}" for reason, count in list(row["reasons"].items())[:4]),
+            "reasons": "; ".join(
+                [*(f"{count} x {reason}" for reason, count in list(row["reasons"].items())[:4]), *row["remarks"][:2]]
+            ),
         }
         for name, row in balance_json(found).items()
     ]

@@ -137,8 +137,8 @@ def offer_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     """Allocates the week's offers on the first decided day of a week."""
     from npq_assets.retail import customer_output as kept
     from npq_assets.retail.customer_inputs import read_customer_inputs
-    from npq_assets.retail.messaging import messages_of_the_week
-    from npq_assets.retail.offering import defection_cost, demand_effect, plan_offers
+    from npq_assets.retail.messaging import late_deliveries, room_taken
+    from npq_assets.retail.offering import HELD_DAYS, defection_cost, demand_effect, plan_offers
     from npq_assets.retail.recommending import ROUND_WEEKS, measure_effect, recommended_units
 
     day = as_of_of(context)
@@ -147,15 +147,18 @@ def offer_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     inputs = read_customer_inputs(home.home, day)
     book, _ = kept.book_of(home.home, inputs)
     earlier = kept.other_decisions(home.home, kept.OFFERS, day, MEMORY_DAYS, ["offer_id", "expected_cost"])
-    messages = kept.other_decisions(home.home, kept.MESSAGES, day, 6, ["message_id"])
-    plan = plan_offers(inputs, book, earlier, messages_of_the_week(messages, day))
-    effect = measure_effect(inputs, kept.earlier_recommendations(home.home, inputs.anchor, ROUND_WEEKS))
+    messages = kept.other_decisions(home.home, kept.MESSAGES, day, MEMORY_DAYS, ["message_id"])
+    late = late_deliveries(pl.read_parquet(home.home.mart("retail", "customer_deliveries")), day)
+    plan = plan_offers(inputs, book, earlier, room_taken(inputs, late, messages))
+    lists = kept.earlier_recommendations(home.home, inputs.anchor, ROUND_WEEKS)
+    effect = measure_effect(inputs, lists)
     facts = {**plan.facts, "recommendations": effect.facts()}
     kept.save(home.home, day, "offers", plan.sent, facts)
     kept.save(home.home, day, "offer_accounts", plan.accounts)
     kept.save(home.home, day, "offer_duals", plan.result.duals)
-    running = pl.concat([*kept.plans_of_the_week(home.home, inputs.anchor, day, "offers"), plan.sent])
-    extra = pl.concat([demand_effect(inputs, book, running), recommended_units(inputs, book, effect)])
+    before = [kept.carried_out(home.home, rows) for rows in kept.plans_before(home.home, day, HELD_DAYS, "offers")]
+    sent = pl.concat([*before, plan.sent])
+    extra = pl.concat([demand_effect(inputs, book, sent), recommended_units(inputs, book, effect, lists)])
     kept.save(home.home, day, "demand_effect", extra)
     kept.save(home.home, day, "defection_cost", defection_cost(inputs, book))
     return dg.MaterializeResult(metadata={"dagster/row_count": plan.sent.height, "facts": dg.MetadataValue.json(facts)})

@@ -12,7 +12,7 @@ from npq_assets.retail.demand import DemandForecast
 from npq_assets.retail.inputs import PAIR, RetailInputs
 from npq_assets.settings import Home
 
-DEMAND = {"site_id": pl.String, "product_id": pl.String, "units_per_day": pl.Float64, "days": pl.Int64}
+DEMAND = {"site_id": pl.String, "product_id": pl.String, "day": pl.Date, "units": pl.Float64}
 _DEFECTION = {"site_id": pl.String, "product_id": pl.String, "defection_cost": pl.Float64}
 
 
@@ -21,7 +21,7 @@ class CustomerLink:
     """The effect of customer decisions on replenishment; empty frames change nothing.
 
     Attributes:
-        demand: site_id, product_id, units_per_day, days: expected beyond usual demand, for so many days from the as-of day.
+        demand: site_id, product_id, day, units: expected beyond (below zero: short of) what history shows, by day.
         defection: site_id, product_id, defection_cost: added to the cost of a lost unit (money).
     """
 
@@ -29,7 +29,7 @@ class CustomerLink:
     defection: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_DEFECTION))
 
     def applied(self, inputs: RetailInputs, forecast: DemandForecast) -> tuple[DemandForecast, pl.DataFrame]:
-        """The forecast with the offers' units in each scenario, and the items with the dearer lost sales."""
+        """The forecast with these units in each scenario, and the items with the dearer lost sales."""
         items = inputs.items
         if self.defection.height:
             joined = items.join(self.defection, on=PAIR, how="left", maintain_order="left")
@@ -38,15 +38,14 @@ class CustomerLink:
             ).drop("defection_cost")
         if self.demand.is_empty():
             return forecast, items
-        scenarios, periods = forecast.scenarios, inputs.days * np.arange(forecast.scenarios.shape[2])
-        for (last,), rows in self.demand.sort("days", *PAIR).partition_by("days", as_dict=True).items():
-            extra = items.select(PAIR).join(rows, on=PAIR, how="left", maintain_order="left")
-            # Days of the effect that fall into each period.
-            days = np.clip(last - periods, 0, inputs.days).astype(float)
-            scenarios = (
-                scenarios + extra["units_per_day"].fill_null(0.0).to_numpy()[:, None, None] * days[None, None, :]
-            )
-        # What is measured may be less than usual; nobody wants less than nothing.
+        step = (pl.col("day") - inputs.as_of).dt.total_days() // inputs.days
+        row = items.select(*PAIR).with_row_index("row")
+        found = self.demand.with_columns(step.alias("step")).join(row, on=PAIR, how="inner")
+        found = found.filter(pl.col("step").is_between(0, forecast.scenarios.shape[2] - 1)).sort(list(DEMAND))
+        extra = np.zeros((items.height, forecast.scenarios.shape[2]))
+        np.add.at(extra, (found["row"].to_numpy(), found["step"].to_numpy()), found["units"].to_numpy())
+        scenarios = forecast.scenarios + extra[:, None, :]
+        # It may be less than usual; nobody wants less than nothing.
         return replace(forecast, scenarios=np.maximum(scenarios, 0.0)), items
 
 

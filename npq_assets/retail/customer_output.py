@@ -20,6 +20,8 @@ from npq_assets.optimization.result import Result
 from npq_assets.optimization.staffing import StaffingProblem, solve
 from npq_assets.retail.customer_book import CustomerBook, make_book
 from npq_assets.retail.customer_inputs import KEY, CustomerInputs
+from npq_assets.retail.mail import on_the_way
+from npq_assets.retail.messaging import message_id
 from npq_assets.retail.privacy import pseudonym, secret
 from npq_assets.settings import Home
 from npq_assets.storage import fingerprint, write_json, write_parquet
@@ -111,10 +113,10 @@ def load(home: Home, as_of: date, name: str) -> pl.DataFrame | None:
     return pl.read_parquet(place, hive_partitioning=False) if place.exists() else None
 
 
-def plans_of_the_week(home: Home, anchor: date, before: date, name: str) -> list[pl.DataFrame]:
-    """Frames that `save` kept on the days anchor <= day < before."""
-    days = (anchor + timedelta(days=k) for k in range((before - anchor).days))
-    return [frame for day in days if (frame := load(home, day, name)) is not None]
+def plans_before(home: Home, as_of: date, days: int, name: str) -> list[pl.DataFrame]:
+    """Frames that `save` kept on up to `days` days before `as_of`."""
+    past = (as_of - timedelta(days=k) for k in range(days, 0, -1))
+    return [frame for day in past if (frame := load(home, day, name)) is not None]
 
 
 def load_facts(home: Home, as_of: date, name: str) -> dict[str, Any] | None:
@@ -161,8 +163,10 @@ def customer_accounts(home: Home, as_of: date) -> list[pl.DataFrame]:
 def other_decisions(home: Home, table: Table, as_of: date, days: int, columns: list[str]) -> pl.DataFrame:
     """Rows of a customer decision table of up to `days` days before and after `as_of`, under pseudonyms, with as_of.
 
-    Later days count as well: a day that is decided again must not send what was sent, or exceed a limit, with them.
+    Later days count as well: a day that is decided again must not send what was sent, or exceed a limit, with them. Of messages
+    and offers, those that were `carried_out`.
     """
+    asked, columns = columns, [*columns, *(["control"] if table is OFFERS else [])]
     frames = []
     for day in (as_of + timedelta(days=k) for k in range(-days, days + 1) if k):
         place = home.decisions(table.domain, table.name, day)
@@ -180,7 +184,41 @@ def other_decisions(home: Home, table: Table, as_of: date, days: int, columns: l
         if ids
         else None
     )
-    return pl.DataFrame(schema=schema) if named is None else named.select(list(schema))
+    if named is None:
+        return pl.DataFrame(schema=schema).drop(set(columns) - set(asked))
+    if table in (MESSAGES, OFFERS):
+        named = carried_out(home, named)
+    return named.select(KEY, "as_of", *asked)
+
+
+def carried_out(home: Home, rows: pl.DataFrame) -> pl.DataFrame:
+    """Decided messages or offers that count as sent.
+
+    In a dry run all of them: others may act on the decision files, and the plan that is shown keeps its limits. Where npq hands
+    messages on itself, those that left or wait to, offers by their message, so that nothing planned in a dry run before stands in
+    the way; controls count with the offers of their day.
+
+    Args:
+        home: The home.
+        rows: customer_key, as_of, and message_id (of messages) or offer_id, control (of offers).
+    """
+    if not home.settings.publish or rows.is_empty():
+        return rows
+    known = "message_id" in rows.columns
+    ids = None if known else [message_id("offer", *pair) for pair in rows.select(KEY, "offer_id").iter_rows()]
+    numbered = rows.with_row_index("__row")
+    if ids is not None:
+        numbered = numbered.with_columns(pl.Series("message_id", ids, dtype=pl.String))
+    found = numbered.join(on_the_way(home), on="message_id", how="inner")
+    # Of what left before days were noted, any day may be the one.
+    inside = pl.col("as_of").is_between("since", "until").fill_null(True)
+    # It left once: a dry run may have decided the same the day before.
+    numbers = found.filter(inside).sort("as_of").unique("message_id", keep="last")["__row"]
+    numbered = numbered.with_columns(pl.col("__row").is_in(numbers.implode()).alias("__left"))
+    if not known:
+        any_left = pl.col("__left").any().over("offer_id", "as_of")
+        numbered = numbered.with_columns(pl.col("__left") | (pl.col("control").fill_null(False) & any_left))
+    return numbered.filter("__left").select(rows.columns)
 
 
 def earlier_recommendations(home: Home, anchor: date, weeks: int) -> pl.DataFrame:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 import smtplib
-from dataclasses import dataclass
+import ssl
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -18,16 +19,19 @@ from typing import Protocol
 import polars as pl
 
 from npq_assets.contracts import DECISIONS
-from npq_assets.errors import RunError
+from npq_assets.errors import NpqError, RunError
 from npq_assets.publishing import read_decisions
 from npq_assets.retail.customer_inputs import KEY, STOPPED
 from npq_assets.retail.privacy import pseudonym, secret
-from npq_assets.settings import Home
+from npq_assets.settings import Home, Settings
 from npq_assets.storage import replacing, write_parquet
 
 MESSAGES = DECISIONS["retail.messages"]
 # One address: a comma or a line break in it would write to somebody else as well.
 _ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"]+@[^\s@,;:<>()\[\]\\\"]+")
+PASSWORD = "NPQ_SMTP_PASSWORD"
+RETRY_DAYS = 2
+_IN_THE_CLEAR = 'a password would travel in the clear; set smtp_tls = "starttls" or "tls"'
 _LEFT = {"message_id": pl.String, KEY: pl.String, "left_on": pl.Date}
 
 
@@ -66,11 +70,19 @@ class SmtpCarrier:
     Attributes:
         host: Its name.
         port: Its port.
+        tls: `starttls`, `tls` or `none`.
+        user: Name to log in with; empty for none.
+        password: Its password; shown and written nowhere.
+        ca: File of the certificate authority; empty for those that the system knows.
         seconds: Time limit of a connection.
     """
 
     host: str
     port: int
+    tls: str = "none"
+    user: str = ""
+    password: str = field(default="", repr=False)
+    ca: str = ""
     seconds: float = 20.0
 
     def deliver(self, message: EmailMessage) -> None:
@@ -78,19 +90,60 @@ class SmtpCarrier:
 
         Raises:
             Refused: The server does not take this message.
-            RunError: The server cannot be reached or takes nothing.
+            RunError: The server cannot be reached, does not encrypt or log in as asked, or takes nothing.
         """
         try:
-            with smtplib.SMTP(self.host, self.port, timeout=self.seconds) as server:
-                server.send_message(message)
-        except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError, smtplib.SMTPNotSupportedError) as error:
-            # One address that is not taken must not keep the messages to all others.
-            raise Refused(type(error).__name__) from error
+            with self._connected() as server:
+                try:
+                    server.send_message(message)
+                except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError, smtplib.SMTPNotSupportedError) as error:
+                    # One address that is not taken must not keep the messages to all others.
+                    raise Refused(type(error).__name__) from error
+        except smtplib.SMTPAuthenticationError:
+            # Without what the server said, which may repeat the name and more.
+            raise self._stopped(f"refuses the login; check smtp_user and {PASSWORD}") from None
+        except ssl.SSLCertVerificationError as error:
+            why = f"its certificate is not trusted ({error.verify_message}); name its authority in smtp_ca"
+            raise self._stopped(why) from error
         except (OSError, smtplib.SMTPException) as error:
-            raise RunError(
-                f"mail server {self.host}:{self.port}: {type(error).__name__}; messages left stay in the outbox and leave "
-                "with the next run"
-            ) from error
+            raise self._stopped(type(error).__name__) from error
+
+    def _connected(self) -> smtplib.SMTP:
+        """A connection that is encrypted as asked before anything is said on it; never less."""
+        if self.tls == "tls":
+            server: smtplib.SMTP = smtplib.SMTP_SSL(
+                self.host, self.port, timeout=self.seconds, context=ssl.create_default_context(cafile=self.ca or None)
+            )
+        else:
+            server = smtplib.SMTP(self.host, self.port, timeout=self.seconds)
+        try:
+            if self.tls == "starttls":
+                try:
+                    code, _ = server.starttls(context=ssl.create_default_context(cafile=self.ca or None))
+                except smtplib.SMTPNotSupportedError:
+                    code = 0
+                if code != 220:
+                    raise self._stopped("does not encrypt (STARTTLS), so that nothing is sent; check smtp_tls and port")
+            if self.user:
+                if self.tls == "none" and not _is_here(self.host):
+                    raise self._stopped(_IN_THE_CLEAR)
+                try:
+                    server.login(self.user, self.password)
+                except smtplib.SMTPNotSupportedError:
+                    raise self._stopped("offers no login; check smtp_user and port") from None
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _stopped(self, why: str) -> RunError:
+        return RunError(
+            f"mail server {self.host}:{self.port}: {why}; messages left stay in the outbox and leave with the next run"
+        )
+
+
+def _is_here(host: str) -> bool:
+    return host in ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -179,11 +232,26 @@ def to_send(home: Home, day: date) -> pl.DataFrame:
     place = _folder(home) / "waiting.parquet"
     if place.exists():
         waiting = pl.read_parquet(place)
-        for earlier in (day - timedelta(days=1), day - timedelta(days=2)):
+        for earlier in (day - timedelta(days=k) for k in range(1, RETRY_DAYS + 1)):
             ids = waiting.filter(pl.col("as_of") == earlier)["message_id"].to_list()
             rows = read_decisions(home, MESSAGES, earlier) if ids else MESSAGES.empty()
             frames.append(rows.filter(pl.col("message_id").is_in(ids) & (pl.col("kind") != "late_delivery")))
     return pl.concat(frames).unique("message_id", keep="first", maintain_order=True)
+
+
+def on_the_way(home: Home) -> pl.DataFrame:
+    """Messages that left, or that a mail server which did not work keeps waiting: message_id, since, until.
+
+    The days between are those as of which the message may have been decided: a retry leaves up to two days later.
+    """
+    folder = _folder(home)
+    left = _what_left(folder).select(
+        "message_id", (pl.col("left_on") - timedelta(days=RETRY_DAYS)).alias("since"), pl.col("left_on").alias("until")
+    )
+    if not (folder / "waiting.parquet").exists():
+        return left
+    waiting = pl.read_parquet(folder / "waiting.parquet")
+    return pl.concat([left, waiting.select("message_id", since="as_of", until="as_of")])
 
 
 def _folder(home: Home) -> Path:
@@ -212,13 +280,28 @@ def _note(folder: Path, message: str, customer: str, day: date) -> None:
 
 
 def carrier_of(home: Home) -> Carrier | None:
-    """The carrier that the settings name; None for a dry run."""
+    """The carrier that the settings name; None for a dry run.
+
+    Raises:
+        NpqError: The mail server is set so that a password would be missing or travel in the clear.
+    """
     if not home.settings.publish:
         return None
     if home.settings.smtp:
-        host, _, port = home.settings.smtp.rpartition(":")
-        return SmtpCarrier(host, int(port))
+        return _smtp_of(home.settings)
     return FileCarrier(_folder(home))
+
+
+def _smtp_of(settings: Settings) -> SmtpCarrier:
+    host, _, port = settings.smtp.rpartition(":")
+    host, password = host.strip("[]"), os.environ.get(PASSWORD, "")
+    if settings.smtp_user and settings.smtp_tls == "none" and not _is_here(host):
+        raise NpqError(f"mail server {host}:{port}: {_IN_THE_CLEAR}")
+    if settings.smtp_user and not password:
+        raise NpqError(f"mail server {host}:{port}: smtp_user is set, but no password; put it into {PASSWORD}")
+    if settings.smtp_ca and not Path(settings.smtp_ca).is_file():
+        raise NpqError(f"smtp_ca = {settings.smtp_ca!r}: no such file; name the certificate authority's PEM file")
+    return SmtpCarrier(host, int(port), settings.smtp_tls, settings.smtp_user, password, settings.smtp_ca)
 
 
 def addressees(home: Home) -> pl.DataFrame:

@@ -98,6 +98,24 @@ def messages_of_the_week(earlier: pl.DataFrame, as_of: date) -> pl.DataFrame:
     return pl.concat(weeks).group_by(KEY).agg(pl.col("messages").max()).sort(KEY)
 
 
+def room_taken(inputs: CustomerInputs, late: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
+    """Messages that leave no room for an offer today: those of the week, and today's that go before: customer_key, messages.
+
+    An offer allocated beyond that would be crowded out as a message, and yet count as sent and spent.
+
+    Args:
+        inputs: What was known.
+        late: Deliveries that are late, as `late_deliveries` gives them.
+        earlier: Messages of other days: customer_key, message_id, as_of.
+    """
+    first = pl.DataFrame(_late(late), schema={KEY: pl.String, "message_id": pl.String}).join(
+        earlier.select("message_id").unique(), on="message_id", how="anti"
+    )
+    first = first.group_by(KEY).agg(pl.len().cast(pl.Int64).alias("messages"))
+    both = pl.concat([messages_of_the_week(earlier, inputs.as_of), first])
+    return both.group_by(KEY).agg(pl.col("messages").sum()).sort(KEY)
+
+
 def late_deliveries(deliveries: pl.DataFrame, as_of: date) -> pl.DataFrame:
     """Deliveries promised for the day before that have not arrived when the day opens, or arrived late on that day.
 

@@ -37,6 +37,8 @@ FEATURES = (
 )
 TEST_SIZE = 100
 HISTORY_DAYS = 182
+# Days of the past whose offers the level of forecast demand is taken to hold.
+HELD_DAYS = 91
 _SENT = {
     KEY: pl.String,
     "offer_id": pl.String,
@@ -74,7 +76,7 @@ def plan_offers(
         inputs: What was known.
         book: The week's view of customers.
         earlier: Offers sent on other days: customer_key, offer_id, as_of, expected_cost.
-        contacted: Messages of other days that share seven days with this one: customer_key, messages.
+        contacted: Messages of the week and of today that come before offers: customer_key, messages.
     """
     sunday = inputs.anchor + timedelta(days=6)
     offers = inputs.offers.filter(
@@ -505,31 +507,73 @@ def _nothing(inputs: CustomerInputs, why: str) -> OfferPlan:
 
 
 def demand_effect(inputs: CustomerInputs, book: CustomerBook, sent: pl.DataFrame) -> pl.DataFrame:
-    """Units that the week's offers are expected to sell beyond usual demand: site_id, product_id, units_per_day, days.
+    """Units by which offers move demand away from what its history shows: site_id, product_id, day, units.
 
     A customer's units of a family go to the products of it, in proportion to what the customer's store sells of them, evenly
-    over the days from sending to the week's end; `days` of these are left.
+    over the offer's own days, from sending on. History holds what earlier offers brought, so that the forecast repeats it:
+    their mean units a day over the last `HELD_DAYS` (or as many as there is history for) are taken off again. In this week,
+    whose offers are settled, that makes the difference, below zero where less is offered than usual; for later days, whose
+    offers are not all decided, only what is known to exceed the mean is added.
 
     Args:
         inputs: What was known.
         book: The week's view of customers.
-        sent: Offers of the week, sent today or on an earlier day of it.
+        sent: Offers of today, and those of earlier days as far back as `HELD_DAYS`: as_of, extra_units and what they are on.
     """
-    empty = pl.DataFrame(schema=DEMAND)
-    after = inputs.anchor + timedelta(days=7)
     wanted = sent.filter(pl.col("extra_units") > 0)
     if wanted.is_empty():
-        return empty
+        return pl.DataFrame(schema=DEMAND)
+    today = inputs.as_of
     wanted = wanted.join(book.people.select(KEY, pl.col("main_site").alias("site_id")), on=KEY, how="inner")
+    wanted = wanted.join(inputs.offers.select("offer_id", "starts_on", "ends_on"), on="offer_id", how="inner")
+    wanted = wanted.with_columns(pl.max_horizontal("as_of", "starts_on").alias("first")).with_columns(
+        pl.max_horizontal("ends_on", "first").alias("last")
+    )
     sold = _lines(inputs).filter(pl.col("bought_on") >= inputs.anchor - timedelta(days=91))
     sold = sold.group_by("site_id", "family", "product_id").agg(pl.col("quantity").sum())
     share = sold.with_columns((pl.col("quantity") / pl.col("quantity").sum().over("site_id", "family")).alias("share"))
     spread = wanted.rename({"product_id": "only"}).join(share, on=["site_id", "family"], how="inner")
     spread = spread.filter(pl.col("only").is_null() | (pl.col("only") == pl.col("product_id")))
-    rate = pl.col("extra_units") * pl.col("share") / (pl.lit(after) - pl.col("as_of")).dt.total_days()
-    units = spread.group_by("site_id", "product_id").agg(rate.sum().alias("units_per_day"))
-    left = pl.lit((after - inputs.as_of).days, pl.Int64).alias("days")
-    return units.with_columns(left).select(list(DEMAND)).sort("site_id", "product_id")
+    rate = pl.col("extra_units") * pl.col("share") / ((pl.col("last") - pl.col("first")).dt.total_days() + 1)
+    pieces = spread.group_by("site_id", "product_id", "first", "last").agg(rate.sum().alias("rate"))
+    held = _held(inputs, pieces.sort("site_id", "product_id", "first", "last"))
+    ahead = pieces.filter((pl.col("last") >= today) & (pl.col("first") < today + timedelta(days=HELD_DAYS)))
+    until = pl.min_horizontal("last", pl.lit(today + timedelta(days=HELD_DAYS - 1)))
+    ahead = ahead.select(
+        "site_id",
+        "product_id",
+        pl.date_ranges(pl.max_horizontal("first", pl.lit(today)), until).alias("day"),
+        pl.col("rate").alias("units"),
+    ).explode("day")
+    sunday = inputs.anchor + timedelta(days=6)
+    week = pl.DataFrame({"day": pl.date_range(today, sunday, eager=True)})
+    less = held.join(week, how="cross").select("site_id", "product_id", "day", pl.lit(0.0).alias("units"))
+    by_day = (
+        pl.concat([ahead, less])
+        .sort(list(DEMAND))
+        .group_by("site_id", "product_id", "day", maintain_order=True)
+        .agg(pl.col("units").sum())
+        .join(held, on=["site_id", "product_id"], how="left")
+    )
+    beyond = pl.col("units") - pl.col("held").fill_null(0.0)
+    by_day = by_day.with_columns(
+        pl.when(pl.col("day") <= sunday).then(beyond).otherwise(beyond.clip(lower_bound=0.0)).alias("units")
+    )
+    return by_day.filter(pl.col("units") != 0).select(list(DEMAND)).sort("site_id", "product_id", "day")
+
+
+def _held(inputs: CustomerInputs, pieces: pl.DataFrame) -> pl.DataFrame:
+    """Mean units a day that offers brought in the days before today: site_id, product_id, held."""
+    first = inputs.purchases["bought_on"].min()
+    assert isinstance(first, date)
+    days = min(HELD_DAYS, max(7, (inputs.as_of - first).days))
+    since = pl.max_horizontal("first", pl.lit(inputs.as_of - timedelta(days=days)))
+    until = pl.min_horizontal("last", pl.lit(inputs.as_of - timedelta(days=1)))
+    inside = ((until - since).dt.total_days() + 1).clip(lower_bound=0)
+    held = pieces.group_by("site_id", "product_id", maintain_order=True).agg(
+        (pl.col("rate") * inside).sum().alias("held") / days
+    )
+    return held.filter(pl.col("held") > 0)
 
 
 def defection_cost(inputs: CustomerInputs, book: CustomerBook) -> pl.DataFrame:
@@ -555,4 +599,4 @@ def defection_cost(inputs: CustomerInputs, book: CustomerBook) -> pl.DataFrame:
     )
 
 
-__all__ = ["TOTAL", "OfferPlan", "defection_cost", "demand_effect", "plan_offers"]
+__all__ = ["HELD_DAYS", "TOTAL", "OfferPlan", "defection_cost", "demand_effect", "plan_offers"]

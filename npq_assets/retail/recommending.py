@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
@@ -148,17 +148,40 @@ def measure_effect(inputs: CustomerInputs, earlier: pl.DataFrame) -> Effect:
     return Effect(means[0] - means[1], float(np.sqrt(sum(variances))), sizes[0], sizes[1])
 
 
-def recommended_units(inputs: CustomerInputs, book: CustomerBook, effect: Effect) -> pl.DataFrame:
-    """Units that recommendations are known to add: site_id, product_id, units_per_day, days; none while that is not shown."""
+def recommended_units(
+    inputs: CustomerInputs, book: CustomerBook, effect: Effect, earlier: pl.DataFrame
+) -> pl.DataFrame:
+    """Units by which this week's lists move demand away from what its history shows: site_id, product_id, day, units.
+
+    History holds what the lists of earlier weeks brought: their mean over the last `ROUND_WEEKS` weeks (or as many as there is
+    history for; a week without lists counts as none) is taken off, so that standing lists add nothing, first ones add all
+    they bring, and a product that leaves the lists loses it. Nothing while no effect is shown.
+
+    Args:
+        inputs: What was known.
+        book: The week's view of customers.
+        effect: What a recommendation changes.
+        earlier: Recommendations of those weeks, one day of each: customer_key, product_id, control, as_of.
+    """
     if effect.counted == 0.0:
         return pl.DataFrame(schema=DEMAND)
-    shown = recommend(inputs, book).filter(~pl.col("control"))
+    first = inputs.purchases["bought_on"].min()
+    assert isinstance(first, date)
+    weeks = max(1, earlier["as_of"].n_unique(), min(ROUND_WEEKS, (inputs.anchor - first).days // 7))
+    sites = book.people.select(KEY, pl.col("main_site").alias("site_id")).drop_nulls("site_id")
+
+    def lists(rows: pl.DataFrame, worth: float) -> pl.DataFrame:
+        shown = rows.filter(~pl.col("control")).join(sites, on=KEY, how="inner")
+        return shown.group_by("site_id", "product_id").agg((pl.len() * worth).alias("lists"))
+
+    change = pl.concat([lists(recommend(inputs, book), 1.0), lists(earlier, -1.0 / weeks)])
+    change = change.group_by("site_id", "product_id").agg(pl.col("lists").sum()).filter(pl.col("lists").abs() > 1e-9)
+    week = pl.DataFrame({"day": [inputs.as_of + timedelta(days=k) for k in range(7)]})
     return (
-        shown.join(book.people.select(KEY, pl.col("main_site").alias("site_id")), on=KEY, how="inner")
-        .drop_nulls("site_id")
-        .group_by("site_id", "product_id")
-        .agg((pl.len() * effect.counted / 7.0).alias("units_per_day"), pl.lit(7, pl.Int64).alias("days"))
-        .sort("site_id", "product_id")
+        change.join(week, how="cross")
+        .with_columns((pl.col("lists") * effect.counted / 7.0).alias("units"))
+        .select(list(DEMAND))
+        .sort("site_id", "product_id", "day")
     )
 
 

@@ -307,6 +307,16 @@ def plan_staff(
         "bound": result.bound,
         "answered within the promise": _share_in_time(response.hours, flat, promise),
     }
+    load = waiting + float(flat.sum(axis=1).mean())
+    if load > 0 and not agents_of.any():
+        one = np.zeros(len(covers), np.int64)
+        one[int(np.argmin(problem.shift_cost))] = 1
+        facts["note"] = (
+            f"nobody is planned for {load:.1f} requests expected or waiting: letting them wait, and answering what is left after "
+            f"{DAYS} days at {problem.left_cost:.2f} each, is expected to cost {result.objective:.2f}; with one person in the "
+            f"cheapest shift it would be {float(staffing.price(problem, one).sum()):.2f}. A shorter promise (first_response_hours) "
+            "or a cheaper hour (agent_cost_per_hour) would change that"
+        )
     return pl.DataFrame(rows), response.waiting.tolist(), facts
 
 

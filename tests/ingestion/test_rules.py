@@ -9,6 +9,7 @@ import pytest
 
 from npq_assets.contracts import LANDING
 from npq_assets.ingestion import ingest
+from npq_assets.ingestion.report import balance_table
 from npq_assets.settings import Home
 
 HEADER = "sold_on,site_id,product_id,quantity,price,promotion\n"
@@ -231,6 +232,28 @@ def test_of_contradicting_rows_a_consent_taken_back_counts(home: Home) -> None:
     found = dict(raw(home, "retail.customers").select("customer_id", "marketing_consent").iter_rows())
     assert found == {"C1": False, "C2": False, "C3": None, "C4": True}
     assert quarantine(home, "retail.customers")["reason"].to_list()[0].startswith("the same key as line 3, with other")
+
+
+def test_a_consent_that_cannot_be_read_ends_an_older_yes_and_is_named(home: Home) -> None:
+    head = "customer_id,marketing_consent,joined_on\n"
+    land(home, "retail.customers", "a.csv", f"{head}C1,yes,\nC2,yes,\nC3,yes,\n", mtime=1_700_000_000)
+    take(home, "retail.customers")
+    newer = f"{head}C1,maybe,\nC2,,\nC3,{'y' * 5000},\nC4,maybe,soon\n"
+    land(home, "retail.customers", "b.csv", newer, mtime=1_700_000_100)
+    said: list[str] = []
+    balance = ingest(home, [LANDING["retail.customers"]], said.append)["retail.customers"]
+    assert balance.holds and (balance.accepted, balance.superseded, balance.quarantined) == (3, 3, 1)
+    found = dict(raw(home, "retail.customers").select("customer_id", "marketing_consent").iter_rows())
+    assert found == {"C1": False, "C2": None, "C3": False}
+    lines = [remark.split(":")[0] for remark in balance.remarks]
+    assert lines == [f"retail/customers/b.csv line {n}" for n in (2, 4)]  # line 5 is quarantined for its day of joining
+    assert list(balance.remarks) == said and "maybe" not in "".join(said)
+    assert "b.csv line 2: marketing_consent" in balance_table({"retail.customers": balance})
+    # Nothing new lands: what was found stays in sight, and a readable row puts it right.
+    assert take(home, "retail.customers").remarks == balance.remarks
+    land(home, "retail.customers", "c.csv", f"{head}C1,yes,\n", mtime=1_700_000_200)
+    take(home, "retail.customers")
+    assert raw(home, "retail.customers").filter(pl.col("customer_id") == "C1")["marketing_consent"].to_list() == [True]
 
 
 def test_windows_trips_and_closures_that_end_before_they_begin_are_rejected(home: Home) -> None:

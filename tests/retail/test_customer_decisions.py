@@ -5,21 +5,42 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from npq_assets.contracts import Table
 from npq_assets.optimization.staffing import StaffingProblem
+from npq_assets.publishing import write_decisions
 from npq_assets.retail import customer_output
 from npq_assets.retail.customer_book import CustomerBook
 from npq_assets.retail.customer_checks import judge_customers
 from npq_assets.retail.customer_inputs import KEY, CustomerInputs, without_consent
-from npq_assets.retail.messaging import _late, late_deliveries, message_id, messages_of_the_week, todays_messages
+from npq_assets.retail.customer_link import DEMAND, CustomerLink
+from npq_assets.retail.demand import DemandForecast
+from npq_assets.retail.messaging import (
+    _late,
+    late_deliveries,
+    message_id,
+    messages_of_the_week,
+    room_taken,
+    todays_messages,
+)
 from npq_assets.retail.offering import defection_cost, demand_effect, plan_offers
-from npq_assets.retail.recommending import LEAST_ON_HAND, PER_FAMILY, kept_without, measure_effect, recommend
-from npq_assets.retail.serving import Facts, rank_requests
+from npq_assets.retail.privacy import pseudonym, secret
+from npq_assets.retail.recommending import (
+    LEAST_ON_HAND,
+    PER_FAMILY,
+    Effect,
+    kept_without,
+    measure_effect,
+    recommend,
+    recommended_units,
+)
+from npq_assets.retail.serving import Facts, plan_staff, rank_requests
 from npq_assets.settings import Home, Settings
 
 DAY = date(2025, 3, 5)  # a Wednesday
@@ -299,11 +320,81 @@ def test_controls_of_recommendations_are_drawn_once_a_round_and_see_none() -> No
     assert recommend(inputs(settings=Settings(control_share=1.0)), book())["control"].all()
 
 
-def test_units_of_the_weeks_offers_count_on_every_day_that_is_left() -> None:
-    sent = offered("ann").with_columns(pl.lit(14.0).alias("extra_units"), pl.lit(MONDAY).alias("as_of"))
-    found = demand_effect(inputs(), book(), sent)
-    assert found.rows() == [("S1", "TEA", 2.0, 5)]
-    assert demand_effect(inputs(), book(), sent.with_columns(pl.lit(0.0).alias("extra_units"))).is_empty()
+def sent_on(day: date, units: float, offer: str = "X") -> pl.DataFrame:
+    wanted = {"extra_units": pl.lit(units), "as_of": pl.lit(day), "offer_id": pl.lit(offer)}
+    return offered("ann").with_columns(**wanted)
+
+
+def units_of(found: pl.DataFrame) -> dict[date, float]:
+    assert set(found.select("site_id", "product_id").iter_rows()) <= {("S1", "TEA")}
+    return dict(found.select("day", "units").iter_rows())
+
+
+def test_an_offer_moves_demand_on_its_own_days() -> None:
+    friday, saturday = MONDAY + timedelta(days=4), MONDAY + timedelta(days=5)
+    given = inputs(offers=an_offer(starts_on=friday, ends_on=saturday))
+    assert units_of(demand_effect(given, book(), sent_on(DAY, 14.0))) == {friday: 7.0, saturday: 7.0}
+    # What it brought on the days before today is over.
+    begun = replace(given, as_of=saturday)
+    assert units_of(demand_effect(begun, book(), sent_on(MONDAY, 14.0)))[saturday] == pytest.approx(7.0, rel=0.1)
+    # An offer of two weeks counts in the next week as well, not squeezed into this one.
+    long = inputs(offers=an_offer(starts_on=DAY, ends_on=DAY + timedelta(days=13)))
+    assert units_of(demand_effect(long, book(), sent_on(DAY, 14.0))) == {
+        DAY + timedelta(days=k): 1.0 for k in range(14)
+    }
+    assert demand_effect(given, book(), sent_on(DAY, 0.0)).is_empty()
+
+
+@pytest.mark.parametrize(("days", "expected"), [(1, [1.0, 8.0, 0.0]), (7, [6.0, 1.0, 1.0])])
+def test_units_of_a_day_count_in_the_period_that_holds_it(days: int, expected: list[float]) -> None:
+    moved = [(DAY + timedelta(days=1), 7.0), (DAY + timedelta(days=2), -2.0), (DAY - timedelta(days=1), 50.0)]
+    demand = pl.DataFrame([("S1", "TEA", *row) for row in moved], schema=DEMAND, orient="row")
+    items = pl.DataFrame({"site_id": ["S1", "S1"], "product_id": ["RICE", "TEA"]})
+    given: Any = SimpleNamespace(items=items, days=days, as_of=DAY)
+    forecast = DemandForecast(pl.DataFrame(), np.ones((2, 1, 3)), "v", DAY)
+    found = CustomerLink(demand).applied(given, forecast)[0].scenarios
+    assert found[0, 0].tolist() == [1.0, 1.0, 1.0] and found[1, 0].tolist() == expected
+
+
+def test_what_history_holds_of_past_offers_is_not_added_again() -> None:
+    """Offers of 14 units a week for a quarter: the same again changes nothing, twice as much adds once, none takes off."""
+    weeks = [MONDAY - timedelta(days=7 * k) for k in range(1, 14)]
+    offers = pl.concat(
+        [an_offer(offer_id=f"W{k}", starts_on=w, ends_on=w + timedelta(days=6)) for k, w in enumerate(weeks)]
+        + [an_offer()]
+    )
+    old = pl.concat([inputs().purchases, inputs().purchases.with_columns(pl.col("bought_on") - timedelta(days=100))])
+    given = replace(inputs(offers=offers, purchases=old), as_of=MONDAY)
+    past = pl.concat([sent_on(w, 14.0, f"W{k}") for k, w in enumerate(weeks)])
+
+    def per_day(units: float) -> float:
+        found = units_of(demand_effect(given, book(), pl.concat([past, sent_on(MONDAY, units)])))
+        return sum(found.values()) / 7
+
+    assert per_day(14.0) == pytest.approx(0.0, abs=1e-9)
+    assert per_day(28.0) == pytest.approx(2.0)
+    assert per_day(0.0) == pytest.approx(-2.0)
+
+
+def test_standing_recommendations_are_in_history_already() -> None:
+    effect = Effect(0.7, 0.01, 100, 100)
+    old = pl.concat([inputs().purchases, inputs().purchases.with_columns(pl.col("bought_on") - timedelta(days=100))])
+    given = inputs(purchases=old, settings=Settings(control_share=0.0))
+    lists = recommend(given, book()).select(KEY, "product_id", "control")
+
+    def added(shown: pl.DataFrame, weeks: int) -> dict[str, float]:
+        earlier = [
+            shown.with_columns(pl.lit(MONDAY - timedelta(days=7 * k)).alias("as_of")) for k in range(1, weeks + 1)
+        ]
+        none = shown.head(0).with_columns(pl.lit(MONDAY).alias("as_of"))
+        found = recommended_units(given, book(), effect, pl.concat(earlier) if earlier else none)
+        return dict(found.group_by("product_id").agg(pl.col("units").sum()).iter_rows())
+
+    assert added(lists, 0) == pytest.approx({"TEA": 2.1, "RICE": 2.1})  # three lists, 0.7 units each
+    assert added(lists, 13) == {}
+    assert added(lists.filter(pl.col("product_id") == "TEA"), 13) == pytest.approx({"RICE": 2.1})
+    gone = lists.with_columns(pl.lit("MILK").alias("product_id")).filter(pl.col(KEY) == "ann")
+    assert added(gone, 13)["MILK"] < 0
 
 
 def test_the_same_staffing_is_not_solved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +407,17 @@ def test_the_same_staffing_is_not_solved_again(tmp_path: Path, monkeypatch: pyte
     assert again.plan.equals(first.plan) and (again.objective, again.bound) == (first.objective, first.bound)
     with pytest.raises(pytest.fail.Exception):
         customer_output.staffed(home, day)(replace(problem, waiting=1.0), 10.0)
+
+
+def test_a_desk_without_people_says_what_that_costs() -> None:
+    """A request a week is not worth a shift; many are, and then there is nothing to explain."""
+    rare = pl.DataFrame([case(opened_on=DAY - timedelta(days=7 * k + 1)) for k in range(8)])
+    staff, _, facts = plan_staff(inputs(cases=rare), book(), 0)
+    assert staff["agents"].sum() == 0 and staff["expected_cost"].sum() > 0
+    assert "nobody is planned" in facts["note"] and "with one person" in facts["note"]
+    often = pl.concat([rare] + [pl.DataFrame([case(opened_on=DAY - timedelta(days=k)) for k in range(1, 50)])] * 20)
+    staff, _, facts = plan_staff(inputs(cases=often), book(), 0)
+    assert staff["agents"].sum() > 0 and "note" not in facts
 
 
 def an_offer(**values: Any) -> pl.DataFrame:
@@ -370,6 +472,75 @@ def test_a_budget_is_for_all_weeks_and_all_offers() -> None:
     spent = pl.DataFrame({KEY: ["bob"], "offer_id": ["X"], "expected_cost": [30.0]})
     verdicts = judge_customers(inputs(), sent, NOTHING, none, NOTHING, sites, spent)
     assert {v.name for v in verdicts if not v.passed} == {"budget"}
+
+
+def test_every_offer_that_counts_as_sent_has_its_message() -> None:
+    """One message of the week went to half of them, and a late delivery goes first to others: two a week are allowed."""
+    given, view = many(settings=Settings(control_share=0.0))
+    people = given.customers[KEY].to_list()
+    promised = datetime(2025, 3, 4, 12, tzinfo=UTC)
+    late = pl.DataFrame(
+        {KEY: people[10:30], "delivery_id": people[10:30], "promised": [promised] * 20, "arrived": [True] * 20,
+         "late_minutes": [30.0] * 20}
+    )  # fmt: skip
+    earlier = pl.DataFrame(
+        {KEY: people[:20], "message_id": people[:20], "kind": "offer", "as_of": [DAY - timedelta(days=2)] * 20}
+    )
+    plan = plan_offers(given, view, UNSENT, room_taken(given, late, earlier))
+    assert 20 <= plan.sent.height <= 30 and not set(plan.sent[KEY]) & set(people[10:20])
+    recommended = pl.DataFrame(schema={KEY: pl.String, "rank": pl.Int64, "product_id": pl.String})
+    full = book(**{KEY: people, **{n: [1.0] * 40 for n in ("expected_spend", "p_active", "monetary", "recency_days")},
+                   "main_site": ["S1"] * 40})  # fmt: skip
+    told = todays_messages(given, full, plan.sent, late, earlier, recommended)
+    assert set(told.filter(pl.col("kind") == "offer")[KEY]) == set(plan.sent.filter(~pl.col("control"))[KEY])
+    # A late delivery that was told on another day takes no room today.
+    again = pl.DataFrame(
+        {
+            KEY: ["x"],
+            "message_id": [message_id("late_delivery", people[20], people[20])],
+            "as_of": [DAY - timedelta(days=9)],
+        }
+    )
+    assert people[20] not in room_taken(given, late, again)[KEY] and people[21] in room_taken(given, late, again)[KEY]
+
+
+def test_what_was_planned_in_a_dry_run_does_not_count_once_messages_leave(tmp_path: Path) -> None:
+    """Two dry-run days and one that was published, on which one of two messages left: a server refused the other."""
+    home = Home(tmp_path)
+    days = [DAY - timedelta(days=2), DAY - timedelta(days=1)]
+    told = {
+        (who, day): message_id("offer", pseudonym(secret(home), who), "X") for who in ("Ann", "Bob") for day in days
+    }
+    for day in days:
+        rows = pl.DataFrame({"customer_id": ["Ann", "Bob", "Cem"], "offer_id": "X", "expected_profit": 1.0,
+                             "expected_cost": [2.0, 2.0, 0.0], "control": [False, False, True], "decision_id": "d",
+                             "as_of": day, "input_snapshot": "s"})  # fmt: skip
+        write_decisions(home, customer_output.OFFERS, day, rows)
+        rows = pl.DataFrame({"message_id": [told[who, day] for who in ("Ann", "Bob")], "customer_id": ["Ann", "Bob"],
+                             "channel": "email", "subject": "x", "body": "x", "kind": "offer", "decision_id": "d",
+                             "due_at": datetime(2025, 3, 5, tzinfo=UTC), "as_of": day, "input_snapshot": "s"})  # fmt: skip
+        write_decisions(home, customer_output.MESSAGES, day, rows)
+
+    def counted(settings: Settings, table: Table, *columns: str) -> pl.DataFrame:
+        return customer_output.other_decisions(Home(tmp_path, settings), table, DAY, 120, list(columns))
+
+    dry, live = Settings(), Settings(publish=True)
+    assert counted(dry, customer_output.MESSAGES, "message_id").height == 4
+    assert counted(dry, customer_output.OFFERS, "offer_id", "expected_cost")["expected_cost"].sum() == 8.0
+    assert counted(live, customer_output.MESSAGES, "message_id").is_empty()
+    assert counted(live, customer_output.OFFERS, "offer_id", "expected_cost").is_empty()
+    outbox = tmp_path / "outbox" / "retail" / "messages"
+    outbox.mkdir(parents=True)
+    ann = pseudonym(secret(home), "Ann")
+    pl.DataFrame({"message_id": [told["Ann", days[0]]], KEY: [ann], "left_on": [days[1]]}).write_parquet(
+        outbox / "sent.parquet"
+    )
+    # It was decided on both days and left once.
+    assert counted(live, customer_output.MESSAGES, "message_id").rows() == [(ann, days[1], told["Ann", days[1]])]
+    offers = counted(live, customer_output.OFFERS, "offer_id", "expected_cost")
+    assert offers.columns == [KEY, "as_of", "offer_id", "expected_cost"]
+    assert set(offers[KEY]) == {ann, pseudonym(secret(home), "Cem")}  # controls of an offer that was sent count
+    assert set(offers["as_of"]) == {days[1]} and offers["expected_cost"].sum() == 2.0
 
 
 def test_a_week_that_was_sent_on_a_later_day_is_not_sent_again() -> None:

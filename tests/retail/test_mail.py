@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import ssl
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -13,7 +17,7 @@ import polars as pl
 import pytest
 
 from npq_assets.contracts import DECISIONS
-from npq_assets.errors import RunError
+from npq_assets.errors import NpqError, RunError
 from npq_assets.publishing import write_decisions
 from npq_assets.retail import mail
 from npq_assets.retail.mail import FileCarrier, SmtpCarrier, addressees, carrier_of, send, to_send
@@ -114,6 +118,99 @@ def test_the_default_is_a_dry_run(tmp_path: Path) -> None:
     assert carrier_of(Home(tmp_path)) is None
     assert isinstance(carrier_of(Home(tmp_path, Settings(publish=True))), FileCarrier)
     assert carrier_of(Home(tmp_path, Settings(publish=True, smtp="mail:25"))) == SmtpCarrier("mail", 25)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate of this machine and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl")
+    folder = tmp_path_factory.mktemp("certificate")
+    own, secret_key = folder / "own.pem", folder / "key.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*request, *names, "-keyout", secret_key, "-out", own], check=True, capture_output=True)
+    return own, secret_key
+
+
+@contextmanager
+def mail_server(certificate: tuple[Path, Path] | None, **options: Any) -> Iterator[tuple[int, Inbox]]:
+    """A mail server that knows `shop` with the password `s3cret`; `implicit` encrypts from the first byte on."""
+    controllers, smtp = pytest.importorskip("aiosmtpd.controller"), pytest.importorskip("aiosmtpd.smtp")
+
+    def knows(server: Any, session: Any, envelope: Any, mechanism: str, given: Any) -> Any:
+        return smtp.AuthResult(success=(given.login, given.password) == (b"shop", b"s3cret"), handled=False)
+
+    class Running(controllers.Controller):  # type: ignore[misc,name-defined]
+        def _trigger_server(self) -> None:
+            """The controller's own first visit does not speak TLS as a client."""
+            with socket.create_connection((self.hostname, self.port), 5):
+                pass
+
+    context = None
+    if certificate is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*certificate)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    inbox, implicit = Inbox(), options.pop("implicit", False)
+    ways = {"ssl_context": context} if implicit else {"tls_context": context, "require_starttls": context is not None}
+    ways |= {"auth_require_tls": context is not None and not implicit, **options}
+    running = Running(inbox, hostname="127.0.0.1", port=port, authenticator=knows, **ways)
+    running.start()
+    try:
+        yield port, inbox
+    finally:
+        running.stop()
+
+
+def by(port: int, **more: Any) -> SmtpCarrier:
+    return SmtpCarrier("127.0.0.1", port, **{"user": "shop", "password": "s3cret", "seconds": 5.0, **more})
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH")
+@pytest.mark.parametrize("tls", ["starttls", "tls"])
+def test_messages_leave_encrypted_and_logged_in(tmp_path: Path, certificate: tuple[Path, Path], tls: str) -> None:
+    with mail_server(certificate, implicit=tls == "tls", auth_required=True) as (port, inbox):
+        known = str(certificate[0])
+        with pytest.raises(RunError, match="certificate is not trusted.*smtp_ca"):
+            send(Home(tmp_path), MESSAGES, by(port, tls=tls), PEOPLE, DAY)
+        with pytest.raises(RunError, match="refuses the login") as wrong:
+            send(Home(tmp_path), MESSAGES, by(port, tls=tls, ca=known, password="wr0ng"), PEOPLE, DAY)
+        assert "wr0ng" not in str(wrong.value) and wrong.value.__cause__ is None
+        assert not inbox.got
+        assert send(Home(tmp_path), MESSAGES, by(port, tls=tls, ca=known), PEOPLE, DAY).sent == ["m1", "m3"]
+        assert len(inbox.got) == 2
+
+
+def test_a_server_that_does_not_encrypt_gets_no_password_and_no_message(tmp_path: Path) -> None:
+    with mail_server(None) as (port, inbox):
+        with pytest.raises(RunError, match="does not encrypt"):
+            send(Home(tmp_path), MESSAGES, by(port, tls="starttls"), PEOPLE, DAY)
+        assert not inbox.got and not (tmp_path / "outbox/retail/messages/sent.parquet").exists()
+        # To this very machine a password need not be encrypted.
+        assert send(Home(tmp_path), MESSAGES, by(port), PEOPLE, DAY).sent == ["m1", "m3"]
+
+
+def test_no_password_travels_in_the_clear_or_stands_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def carrier(**settings: Any) -> Any:
+        return carrier_of(Home(tmp_path, Settings(publish=True, smtp="mail.example.org:587", **settings)))
+
+    monkeypatch.delenv("NPQ_SMTP_PASSWORD", raising=False)
+    with pytest.raises(NpqError, match="in the clear"):
+        carrier(smtp_user="shop")
+    with pytest.raises(NpqError, match="NPQ_SMTP_PASSWORD"):
+        carrier(smtp_user="shop", smtp_tls="starttls")
+    monkeypatch.setenv("NPQ_SMTP_PASSWORD", "s3cret")
+    with pytest.raises(NpqError, match="smtp_ca"):
+        carrier(smtp_user="shop", smtp_tls="tls", smtp_ca="no/such.pem")
+    found = carrier(smtp_user="shop", smtp_tls="starttls")
+    assert found == SmtpCarrier("mail.example.org", 587, "starttls", "shop", "s3cret")
+    assert "s3cret" not in repr(found)
+    (tmp_path / "npq.toml").write_text('smtp_tls = "yes"')
+    with pytest.raises(NpqError, match="starttls"):
+        Home.at(tmp_path)
 
 
 def test_an_unsubscription_counts_at_the_moment_of_sending(tmp_path: Path) -> None:
