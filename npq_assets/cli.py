@@ -356,13 +356,34 @@ def _road(text: str) -> tuple[str, str]:
 
 
 @app.command()
-def forget(customer_id: str, home: HomeOption = None) -> None:
+def forget(
+    customer_id: Annotated[str, typer.Argument(help="The customer.")] = "",
+    home: HomeOption = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Forget those who were forgotten and have landed again since.")
+    ] = False,
+    readmit: Annotated[
+        bool, typer.Option("--readmit", help="Let the customer, who has come back, be known again from now on.")
+    ] = False,
+) -> None:
     """Removes every trace of a customer, from landing files to decisions, and proves it by searching what is left."""
-    from npq_assets.retail.privacy import forget as forget_customer
+    from npq_assets.retail import privacy
 
-    done = forget_customer(Home.at(home), customer_id)
-    _say(done.as_text())
-    if done.found:
+    if again + readmit > 1 or bool(customer_id.strip()) == again:
+        raise NpqError("forget: give a customer id, with --readmit or without; or --again alone")
+    place = Home.at(home)
+    if readmit:
+        privacy.readmit(place, customer_id)
+        _say("rows of this customer that land from now on count again")
+        return
+    if again:
+        found = privacy.forget_returned(place)
+        _say(f"{len(found)} customers who were forgotten had landed again")
+    else:
+        found = [privacy.forget(place, customer_id)]
+    for done in found:
+        _say(done.as_text())
+    if any(done.found for done in found):
         raise RunError("traces of the customer are left; see above")
 
 

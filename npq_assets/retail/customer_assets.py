@@ -73,12 +73,36 @@ MEMORY_DAYS = 120
     owners=OWNERS,
     retry_policy=RETRY,
     description="The keyed pseudonym of every customer, in the closed folder `personal`; everything behind it knows no names.",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "forgotten_stay_forgotten",
+            asset=PSEUDONYMS_KEY,
+            description="Nobody who was forgotten has landed again; if so they are left out, and their rows wait to be removed.",
+        )
+    ],
 )
-def pseudonyms(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+def pseudonyms(context: dg.AssetExecutionContext, home: HomeResource) -> Iterable[dg.MaterializeResult[None]]:
     """Writes the pseudonyms of all customers landed."""
-    from npq_assets.retail.privacy import write_pseudonyms
+    from npq_assets.retail.privacy import returned, write_pseudonyms
 
-    return dg.MaterializeResult(metadata={"dagster/row_count": write_pseudonyms(home.home)})
+    count = write_pseudonyms(home.home)
+    files = sorted(set(returned(home.home).values()))
+    if files:
+        context.log.warning(
+            f"Customers who were forgotten have landed again ({', '.join(files[:5])}): left out of all that is computed; "
+            "npq forget --again removes their rows"
+        )
+    yield dg.MaterializeResult(
+        metadata={"dagster/row_count": count},
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="forgotten_stay_forgotten",
+                passed=not files,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"files": files, "remedy": "npq forget --again" if files else ""},
+            )
+        ],
+    )
 
 
 @dg.asset(

@@ -63,15 +63,12 @@ def pseudonyms_place(home: Home) -> Path:
 
 
 def write_pseudonyms(home: Home) -> int:
-    """Writes the pseudonym of every customer that any accepted row names; returns how many there are."""
-    ids: set[str] = set()
-    for table in PERSONAL_TABLES:
-        place = home.raw_table(table.domain, table.name)
-        if place.exists():
-            column = pl.scan_parquet(place).select(pl.col("customer_id").drop_nulls().unique()).collect()
-            ids.update(column["customer_id"].to_list())
+    """Writes the pseudonym of every customer that any accepted row names; returns how many there are.
+
+    Who was forgotten and has landed again gets none, so that no mart, model or decision knows of them (see `returned`).
+    """
     key = secret(home)
-    ordered = sorted(ids)
+    ordered = sorted(set(_named(home)) - set(returned(home)))
     frame = pl.DataFrame(
         {"customer_id": ordered, KEY: [pseudonym(key, customer_id) for customer_id in ordered]},
         schema={"customer_id": pl.String, KEY: pl.String},
@@ -81,6 +78,61 @@ def write_pseudonyms(home: Home) -> int:
     write_parquet(frame, pseudonyms_place(home))
     os.chmod(pseudonyms_place(home), 0o600)
     return frame.height
+
+
+def _named(home: Home) -> dict[str, str]:
+    """Customers that any accepted row names, each with one file that does."""
+    found: dict[str, str] = {}
+    for table in PERSONAL_TABLES:
+        place = home.raw_table(table.domain, table.name)
+        if place.exists():
+            rows = pl.scan_parquet(place).drop_nulls("customer_id")
+            where = pl.col("source_file").min() if "source_file" in rows.collect_schema() else pl.lit(place.name)
+            for customer_id, file in rows.group_by("customer_id").agg(where.alias("file")).collect().iter_rows():
+                found.setdefault(customer_id, file)
+    return found
+
+
+def forgotten_place(home: Home) -> Path:
+    """The file that knows who was forgotten, by a mark that leads nobody back to them: mark."""
+    return personal_folder(home) / "forgotten.parquet"
+
+
+def _mark(key: bytes, customer_id: str) -> str:
+    # Not the pseudonym, so that the mark links to nothing that was computed.
+    return pseudonym(key, f"forgotten\0{customer_id}")
+
+
+def _marks(home: Home) -> set[str]:
+    place = forgotten_place(home)
+    return set(pl.read_parquet(place)["mark"].to_list()) if place.exists() else set()
+
+
+def _keep_marks(home: Home, marks: set[str]) -> None:
+    write_parquet(pl.DataFrame({"mark": sorted(marks)}, schema={"mark": pl.String}), forgotten_place(home))
+    os.chmod(forgotten_place(home), 0o600)
+
+
+def returned(home: Home) -> dict[str, str]:
+    """Customers who were forgotten and have landed again, as after a later export, each with a file that names them."""
+    marks = _marks(home)
+    if not marks:
+        return {}
+    key = secret(home)
+    return {name: file for name, file in sorted(_named(home).items()) if _mark(key, name) in marks}
+
+
+def readmit(home: Home, customer_id: str) -> None:
+    """Lets a customer who was forgotten, and has come back by their own will, be known again by the rows that land from now on.
+
+    Raises:
+        NpqError: Nobody of that id was forgotten.
+    """
+    marks = _marks(home)
+    mark = _mark(secret(home), customer_id.strip()) if marks else ""
+    if mark not in marks:
+        raise NpqError(f"{home.root}: nobody of this id was forgotten; check the id")
+    _keep_marks(home, marks - {mark})
 
 
 def identified(home: Home, frame: pl.DataFrame) -> pl.DataFrame:
@@ -170,7 +222,13 @@ def forget(home: Home, customer_id: str) -> Forgotten:
                 shutil.rmtree(home.root / name)
                 done.deleted.append(name)
         done.searched, done.found = _traces(home, wanted)
+        _keep_marks(home, _marks(home) | {_mark(secret(home), customer_id)})
     return done
+
+
+def forget_returned(home: Home) -> list[Forgotten]:
+    """Forgets those again who were forgotten and have landed since."""
+    return [forget(home, customer_id) for customer_id in returned(home)]
 
 
 def _land_what_has_no_file(home: Home, wanted: Wanted) -> None:
@@ -235,8 +293,11 @@ __all__ = [
     "Forgotten",
     "contacts",
     "forget",
+    "forget_returned",
     "identified",
     "pseudonym",
+    "readmit",
+    "returned",
     "secret",
     "write_pseudonyms",
 ]

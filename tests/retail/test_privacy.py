@@ -12,7 +12,7 @@ import pytest
 from npq_assets.contracts import LANDING
 from npq_assets.errors import NpqError
 from npq_assets.ingestion import ingest
-from npq_assets.retail.privacy import forget, pseudonym, secret, write_pseudonyms
+from npq_assets.retail.privacy import forget, forget_returned, pseudonym, readmit, returned, secret, write_pseudonyms
 from npq_assets.settings import Home
 from npq_assets.warehouse import dbt
 from tests.conftest import Company
@@ -179,3 +179,32 @@ def test_what_is_left_is_found(tmp_path: Path) -> None:
     # An address that a household shares stays with the others.
     assert forget(home, "C000001").found == ["a.log", "c.db"]
     assert forget(home, "17").found == ["b.log"]
+
+
+def test_who_was_forgotten_and_lands_again_is_left_out_until_let_in(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    table = LANDING["retail.customers"]
+    lands(tmp_path, "a.csv", "customer_id,email\nC1,one@example.org\nC2,\n")
+    ingest(home, [table])
+    write_pseudonyms(home)
+    with pytest.raises(NpqError, match="nobody of this id was forgotten"):
+        readmit(home, "C1")
+    assert forget(home, "C1").found == []
+    lands(tmp_path, "export.csv", "customer_id,email\nC1,one@example.org\nC3,\n")
+    ingest(home, [table])
+    assert returned(home) == {"C1": "retail/customers/export.csv"}
+    assert write_pseudonyms(home) == 2
+    links = pl.read_parquet(tmp_path / "personal/pseudonyms.parquet")
+    assert links["customer_id"].to_list() == ["C2", "C3"]
+    # Nothing but the secret leads from the mark to the customer.
+    mark = pl.read_parquet(tmp_path / "personal/forgotten.parquet")["mark"].item()
+    assert mark not in {"C1", pseudonym(secret(home), "C1"), pseudonym(b"", "C1")}
+    assert all(place.stat().st_mode & 0o077 == 0 for place in (tmp_path / "personal").iterdir())
+    done = forget_returned(home)
+    assert len(done) == 1 and done[0].found == []
+    ingest(home, [table])
+    assert returned(home) == {} and forget_returned(home) == []
+    readmit(home, "C1")
+    lands(tmp_path, "later.csv", "customer_id\nC1\n")
+    ingest(home, [table])
+    assert returned(home) == {} and write_pseudonyms(home) == 3
