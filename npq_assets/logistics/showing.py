@@ -225,7 +225,10 @@ def decisions_shown(plan: dict[str, pl.DataFrame] | None) -> pl.DataFrame:
         "decision_id",
         pl.lit("sourcing").alias("kind"),
         pl.format("site {}", "site_id").alias("subject"),
-        pl.format("serve from {} (nearest {})", "source_id", "naive_source_id").alias("action"),
+        pl.when(pl.col("quantity") > 0)
+        .then(pl.format("serve from {} (nearest {})", "source_id", "naive_source_id"))
+        .otherwise(pl.lit("nothing can be sent"))
+        .alias("action"),
         pl.lit("next seven days").alias("when"),
         stake,
         *costs,
