@@ -391,8 +391,9 @@ def alerts_of(
             + ("; it must be delivered: add a vehicle, a shift or a later window" if must else "; tell the customer"),
         )
     for line in inputs.skipped:
-        if line.startswith("delivery "):
-            add("not_planned", line.split(":")[0].removeprefix("delivery "), 0.0, line)
+        for prefix, kind in (("delivery ", "not_planned"), ("depot ", "not_planned"), ("road closure ", "not_closed")):
+            if line.startswith(prefix):
+                add(kind, line.removeprefix(prefix).split(":")[0].split(" has ")[0], 0.0, line)
     frame = pl.DataFrame(rows, schema=ALERTS)
     return frame.sort(["money_at_risk", "alert_id"], descending=[True, False])
 

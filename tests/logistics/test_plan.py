@@ -1,6 +1,7 @@
 """A day planned from a few hand-made rows: costs that add up, warnings that pay, traffic that is drawn as it is believed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,15 @@ def test_a_drop_without_a_road_is_dropped_and_said(plan: RoutePlan) -> None:
     assert plan.dropped["delivery_id"].to_list() == ["d7"]
     assert "no road leads there and back" in plan.dropped["reason"][0]
     assert plan.alerts.filter(pl.col("subject") == "d7")["kind"].to_list() == ["dropped_delivery"]
+
+
+def test_what_is_left_out_is_told_as_a_warning(inputs: LogisticsInputs) -> None:
+    said = ("delivery d9: no place; not planned", "depot X has no coordinates in common.sites; land its place",
+            "road closure A,B: no such segment", "logistics.depot_terms: no rows")  # fmt: skip
+    alerts = plan_day(replace(inputs, skipped=said), ASSUMED).alerts
+    told = alerts.filter(pl.col("kind").is_in(["not_planned", "not_closed"])).sort("subject")
+    assert told["subject"].to_list() == ["A,B", "X", "d9"]
+    assert set(told["action"]) == set(said[:3])
 
 
 def test_the_quantile_that_pays_is_planned_with(plan: RoutePlan) -> None:
