@@ -49,6 +49,9 @@ def test_sample_writes_landing_files(tmp_path: Path) -> None:
         (("run", "--home", "{home}", "--domain", "banking"), 2, "--domain 'banking' is unknown"),
         (("run", "--home", "{home}", "--as-of", "15.4.2024"), 2, "is not a date; write YYYY-MM-DD"),
         (("explain", "x", "--home", "{home}"), 2, "no decision 'x'"),
+        (("forget", "--home", "{home}"), 2, "give a customer id"),
+        (("forget", "C1", "--again", "--home", "{home}"), 2, "or --again alone"),
+        (("forget", "C1", "--readmit", "--home", "{home}"), 2, "nobody of this id was forgotten"),
     ],
 )
 def test_mistakes_are_one_line_on_stderr(tmp_path: Path, words: tuple[str, ...], code: int, complaint: str) -> None:

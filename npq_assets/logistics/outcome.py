@@ -105,7 +105,7 @@ def realized(
 
     Args:
         plan: Frames of the plan.
-        legs: The mart, of the deliveries of the day.
+        legs: The mart, of the day and those about it.
         vehicles: The mart.
         deliveries: The mart, of the day.
         over: Whether trips of the day that have not landed by now are taken never to land.
@@ -244,9 +244,13 @@ def settle_accounts(home: Home, upto: date) -> dict[date, int]:
         # A delivery belongs to the day of its window, whenever its vehicle left; landed anew for another day it was not made.
         window = (pl.col("ready_at") >= opening(day)) & (pl.col("ready_at") < opening(day + timedelta(days=1)))
         known = pl.col("arrived_at") < opening(upto)
+        # Tours over midnight are shared by the stops of both days, so legs are taken from around the day.
+        near = pl.col("departed_at").is_between(
+            opening(day - timedelta(days=1)), opening(day + timedelta(days=_GRACE + 1))
+        )
         outcome = realized(
             plan[0],
-            legs.filter(window & known),
+            legs.filter(near & known),
             vehicles,
             deliveries.filter(window),
             over=upto > day + timedelta(days=_GRACE),

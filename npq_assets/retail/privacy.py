@@ -95,7 +95,7 @@ def _named(home: Home) -> dict[str, str]:
 
 def forgotten_place(home: Home) -> Path:
     """The file that knows who was forgotten, by a mark that leads nobody back to them: mark."""
-    return personal_folder(home) / "forgotten.parquet"
+    return home.root / "personal" / "forgotten.parquet"
 
 
 def _mark(key: bytes, customer_id: str) -> str:
@@ -109,6 +109,7 @@ def _marks(home: Home) -> set[str]:
 
 
 def _keep_marks(home: Home, marks: set[str]) -> None:
+    personal_folder(home)
     write_parquet(pl.DataFrame({"mark": sorted(marks)}, schema={"mark": pl.String}), forgotten_place(home))
     os.chmod(forgotten_place(home), 0o600)
 

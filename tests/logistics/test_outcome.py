@@ -27,6 +27,7 @@ class Day:
     driven: int = 2
     warned: bool = True
     dropped: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()  # deliveries of another day
 
     def settle(self, *, over: bool = False) -> dict[str, dict[str, float | None]]:
         plan = {
@@ -62,6 +63,7 @@ class Day:
                 "drop_cost": [90.0, 80.0, 70.0, None],
             }
         )
+        deliveries = deliveries.filter(~pl.col("delivery_id").is_in(self.others))
         found = realized(plan, legs.head(self.driven), vehicles, deliveries, over=over)
         return {row["decision_id"]: row for row in found.to_dicts()}
 
@@ -114,3 +116,9 @@ def test_a_warned_delivery_that_was_never_made_spared_nothing() -> None:
     day = Day(driven=2, dropped=("c",))
     day.agreed = [None, None]
     assert day.settle(over=True)["w1"]["realized_cost"] == 0.0
+
+
+def test_a_tour_over_midnight_is_shared_by_the_stops_of_both_days() -> None:
+    # The second stop belongs to the next day's plan: the first pays its quarter of vehicle and way home all the same.
+    found = Day(others=("b",)).settle()
+    assert found["r1"]["realized_cost"] == pytest.approx(10 + 0.25 * 30 + 33) and "r2" not in found

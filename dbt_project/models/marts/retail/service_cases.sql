@@ -44,6 +44,8 @@ final as (
     left join customer_keys on requests.customer_id = customer_keys.customer_id
     left join basket_lines
         on requests.basket_id = basket_lines.basket_id and requests.customer_id = basket_lines.customer_id
+    -- Every customer has a key but those who were forgotten and have landed again.
+    where requests.customer_id is null or customer_keys.customer_key is not null
 )
 
 select * from final
