@@ -37,7 +37,8 @@ def forecast(
         quantiles: Levels in (0, 1).
         future: unique_id, ds and the same covariates (without unique_id: the same for all).
         static: unique_id and attributes (site, product, family, …).
-        available: unique_id, ds, in_stock; absent rows are in stock. Demand out of stock is unknown, never zero.
+        available: unique_id, ds, in_stock; absent rows are in stock. Demand out of stock is never zero: sales of a
+            day are its lower bound, of longer periods they say nothing.
         threads: Threads (default 2).
         seed: Seed; the same inputs and seed give the same bytes.
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from npq_assets.boosting import lightgbm
 from npq_assets.forecasting import baseline, features
+from npq_assets.forecasting.censoring import raised
 from npq_assets.forecasting.forms import segment_of
 from npq_assets.forecasting.model import FittedModel, kinds, recent
 from npq_assets.forecasting.panel import Panel
@@ -187,7 +188,7 @@ def explain(
 def _parts(
     model: FittedModel, panel: Panel, horizon: int, rows: np.ndarray, forecast: Array, threads: int | None
 ) -> Parts:
-    past = recent(panel)
+    past = raised(recent(panel))
     ahead = np.arange(1, horizon + 1)
     base = baseline.fit(past, model.seasons, model.settings.tuning)
     usual = base.prior[rows]

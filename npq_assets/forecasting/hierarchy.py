@@ -30,6 +30,7 @@ from scipy import optimize, sparse
 
 from npq_assets.errors import NpqError
 from npq_assets.forecasting import baseline
+from npq_assets.forecasting.censoring import raised
 from npq_assets.forecasting.distribution import QUANTILES, ForecastDistribution, check_quantiles, quantile_columns
 from npq_assets.forecasting.model import Settings, kinds, train_panel
 from npq_assets.forecasting.panel import Frame, Panel, as_polars
@@ -368,7 +369,7 @@ def hierarchical(
     settings: Settings | None = None,
 ) -> HierarchicalForecast:
     """`forecast_hierarchy` as an object that also gives scenarios; arguments and errors as there."""
-    panel = build_panel(history, freq, future=future, static=static, available=available, horizon=horizon)
+    panel = raised(build_panel(history, freq, future=future, static=static, available=available, horizon=horizon))
     tree = structure(panel.ids, static, levels)
     settings = settings or Settings()
     upper, order = _aggregates(panel, tree, horizon, freq, baseline.seasons_of(panel, season_length), settings)

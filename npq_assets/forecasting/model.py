@@ -25,6 +25,7 @@ from npq_assets.forecasting import baseline, features, forms, local, selection
 from npq_assets.forecasting import rows as training
 from npq_assets.forecasting.baseline import Tuning
 from npq_assets.forecasting.calibration import LEVELS, Calibration, calibrate, default_shape
+from npq_assets.forecasting.censoring import raised
 from npq_assets.forecasting.distribution import Dependence, ForecastDistribution
 from npq_assets.forecasting.panel import Frame, Panel
 from npq_assets.forecasting.panel import build as build_panel
@@ -171,7 +172,7 @@ class FittedModel:
 
     def predict_panel(self, panel: Panel, horizon: int, threads: int | None = None) -> ForecastDistribution:
         """`predict` on a panel that is already laid out."""
-        panel = recent(panel)
+        panel = raised(recent(panel))
         n, length = panel.shape
         ahead = np.arange(1, horizon + 1)
         base = baseline.fit(panel, self.seasons, self.settings.tuning)
@@ -358,7 +359,7 @@ def train_panel(
     rng = np.random.default_rng(seed)
     if panel.shape[0] > settings.max_series:
         panel = _some(panel, np.sort(rng.choice(panel.shape[0], settings.max_series, replace=False)))
-    panel = recent(panel)
+    panel = raised(recent(panel))
     n, length = panel.shape
     last = panel.dates(np.array([length - 1]))[0]
     year = panel.calendar.year
@@ -497,6 +498,7 @@ def _some(panel: Panel, rows: np.ndarray) -> Panel:
         {k: (v[0], v[1][rows]) for k, v in panel.groups.items()},
         {k: v[rows] for k, v in panel.numeric.items()},
         panel.words,
+        None if panel.bound is None else panel.bound[rows],
     )
 
 

@@ -34,6 +34,7 @@ class Panel:
         groups: Static attribute -> (labels, code per series); code -1 where missing.
         numeric: Static numeric attribute -> (n).
         words: Covariate in words -> its vocabulary; its values are positions in it from 1, 0 = none, NaN = unknown word.
+        bound: What was sold where the item ran out, a lower bound of demand (n, T), else 0; None: of nothing.
     """
 
     ids: np.ndarray
@@ -47,6 +48,7 @@ class Panel:
     groups: dict[str, tuple[list[str], np.ndarray]] = field(default_factory=dict)
     numeric: dict[str, np.ndarray] = field(default_factory=dict)
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    bound: np.ndarray | None = None
 
     def same_for_all(self, name: str) -> bool:
         """Whether a covariate has one value a date for all series."""
@@ -78,6 +80,7 @@ class Panel:
             self.groups,
             self.numeric,
             self.words,
+            None if self.bound is None else self.bound[:, column:],
         )
 
     def until(self, columns: int) -> Panel:
@@ -94,6 +97,7 @@ class Panel:
             self.groups,
             self.numeric,
             self.words,
+            None if self.bound is None else self.bound[:, :columns],
         )
 
 
@@ -222,8 +226,11 @@ def build(
         table, row, column, covariates, future, calendar, freq, lookup, n, length, horizon, start, words or {}
     )
     groups, numeric = _statics(static, lookup, n)
+    bound = None
+    if ((y > 0) & ~in_stock).any():
+        bound = np.where(in_stock, 0.0, np.maximum(y, 0.0)).astype(np.float32)
     y[~observed] = 0.0
-    return Panel(names, calendar, start, y, observed, in_stock, first, known, groups, numeric, vocabulary)
+    return Panel(names, calendar, start, y, observed, in_stock, first, known, groups, numeric, vocabulary, bound)
 
 
 def _covariates(

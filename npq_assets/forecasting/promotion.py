@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from npq_assets.evaluation.statistics import Difference, paired_difference
+from npq_assets.forecasting.censoring import raised
 from npq_assets.forecasting.distribution import QUANTILES
 from npq_assets.forecasting.model import FittedModel
 from npq_assets.forecasting.panel import Panel
@@ -92,6 +93,8 @@ def judge(
         confidence: Of the interval; the challenger is promoted if all of it is below zero.
         threads: Threads.
     """
+    # Judged by periods in stock alone, the model that expects too little would win.
+    panel = raised(panel)
     names = champion.version, challenger.version
     length = panel.shape[1]
     seen = max(int(panel.calendar.index(pl.Series([m.cutoff], dtype=pl.Date))[0]) for m in (champion, challenger))

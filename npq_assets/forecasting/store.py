@@ -24,6 +24,8 @@ def save_panel(panel: Panel, folder: Path | str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     panel = recent(panel)
     arrays = {"y": panel.y, "observed": panel.observed, "in_stock": panel.in_stock, "first": panel.first}
+    if panel.bound is not None:
+        arrays["bound"] = panel.bound
     arrays |= {f"known_{i}": values for i, values in enumerate(panel.known.values())}
     arrays |= {f"group_{i}": codes for i, (_, codes) in enumerate(panel.groups.values())}
     arrays |= {f"numeric_{i}": values for i, values in enumerate(panel.numeric.values())}
@@ -39,6 +41,7 @@ def save_panel(panel: Panel, folder: Path | str) -> Path:
         "groups": {name: labels for name, (labels, _) in panel.groups.items()},
         "numeric": list(panel.numeric),
         "words": {name: list(words) for name, words in panel.words.items()},
+        "bound": panel.bound is not None,
     }
     write_json(document, folder / "panel.json")
     return folder
@@ -69,6 +72,7 @@ def load_panel(folder: Path | str) -> Panel:
             {name: (labels, array(f"group_{i}")) for i, (name, labels) in enumerate(document["groups"].items())},
             {name: array(f"numeric_{i}") for i, name in enumerate(document["numeric"])},
             {name: tuple(words) for name, words in document["words"].items()},
+            array("bound") if document["bound"] else None,
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise NpqError(f"{folder}: no readable panel ({error}); build it again from the history") from error
@@ -124,6 +128,13 @@ def extended(
             place = values[:, length + gap : length + gap + late.shape[1]]
             np.copyto(place, late[:, : place.shape[1]], where=~np.isnan(late[:, : place.shape[1]]))
         known[name] = values
+    bound = None
+    if panel.bound is not None or new.bound is not None:
+        none = np.zeros((1, 1), np.float32)
+        old_bound, late_bound = (
+            np.broadcast_to(none, of.shape) if of.bound is None else of.bound for of in (panel, new)
+        )
+        bound = joined(old_bound, late_bound, 0.0)
     first_row = np.where(panel.first < length, panel.first, length + gap + new.first)
     return replace(
         panel,
@@ -132,4 +143,5 @@ def extended(
         in_stock=joined(panel.in_stock, new.in_stock, True),
         first=np.where(seen | (panel.first < length), first_row, width),
         known=known,
+        bound=bound,
     )

@@ -1,0 +1,99 @@
+"""Demand hidden by an empty shelf: bounds kept, nothing looks ahead, and the mean comes out right."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from npq_assets.forecasting.censoring import draw, raised
+from npq_assets.forecasting.panel import Panel, build
+
+_DAYS = 420
+
+
+def _panel(seed: int = 0, freq: str = "D", cut: int = _DAYS) -> tuple[Panel, np.ndarray]:
+    """Shelves that run out on the busiest days, and the demand that there really was."""
+    rng = np.random.default_rng(seed)
+    weekday = np.array([0.8, 0.8, 0.9, 1.0, 1.2, 1.5, 0.8])
+    mean = np.linspace(4, 16, 12)[:, None] * weekday[np.arange(_DAYS) % 7]
+    demand = rng.negative_binomial(8.0, 8.0 / (8.0 + mean))
+    shelf = np.ceil(mean * 1.45)
+    step = 1 if freq == "D" else 7
+    rows = [
+        (f"s{i}", date(2024, 1, 1) + timedelta(days=step * t), float(min(demand[i, t], shelf[i, t])),
+         bool(demand[i, t] <= shelf[i, t]))
+        for i in range(12) for t in range(cut)
+    ]  # fmt: skip
+    frame = pl.DataFrame(rows, schema=["unique_id", "ds", "y", "in_stock"], orient="row")
+    return build(frame.drop("in_stock"), freq, available=frame.drop("y")), demand
+
+
+def test_the_mean_of_demand_is_found_where_leaving_periods_out_expects_too_little() -> None:
+    panel, demand = _panel()
+    order = [int(name[1:]) for name in panel.ids]
+    truth = demand[order][:, 60:].mean()
+    before = panel.y[:, 60:][panel.observed[:, 60:]].mean() / truth
+    after = raised(panel).y[:, 60:].mean() / truth
+    assert before < 0.92
+    assert abs(after - 1.0) < 0.02
+
+
+def test_no_draw_is_below_what_was_sold_and_seen_demand_stays() -> None:
+    panel, _ = _panel(1)
+    assert panel.bound is not None
+    found = raised(panel)
+    hidden = panel.bound > 0
+    assert hidden.any() and (hidden == ~panel.observed).all()
+    assert (found.y[hidden] >= panel.bound[hidden]).all()
+    assert (found.y[~hidden] == panel.y[~hidden]).all()
+    assert (found.y == np.round(found.y)).all() and found.observed.all()
+    again = raised(found)
+    assert (again.y == found.y).all()
+
+
+def test_a_draw_looks_back_only() -> None:
+    panel, _ = _panel(2)
+    short, _ = _panel(2, cut=300)
+    assert (raised(panel).y[:, :300] == raised(short).y).all()
+    assert (raised(panel.until(200)).y == raised(panel).until(200).y).all()
+
+
+def test_periods_without_sales_and_longer_periods_stay_unknown() -> None:
+    weekly, _ = _panel(3, "W-MON")
+    assert raised(weekly) is weekly
+    days = [date(2024, 1, 1) + timedelta(days=t) for t in range(40)]
+    history = pl.DataFrame({"unique_id": "a", "ds": days, "y": [5.0] * 39 + [0.0]})
+    empty = build(history, "D", available=pl.DataFrame({"unique_id": ["a"], "ds": [days[-1]], "in_stock": [False]}))
+    assert empty.bound is None
+    assert not raised(empty).observed[0, -1]
+
+
+@given(
+    mean=st.floats(0.05, 200.0),
+    ratio=st.floats(1.0, 6.0),
+    bound=st.integers(1, 400),
+    luck=st.floats(0.0, 0.999999),
+    counts=st.booleans(),
+)
+def test_draws_of_any_size_are_finite_and_at_least_the_bound(
+    mean: float, ratio: float, bound: int, luck: float, counts: bool
+) -> None:
+    found = draw(
+        np.array([mean]), np.array([mean * ratio]), np.array([float(bound)]), np.array([luck]), np.array([counts])
+    )
+    assert np.isfinite(found).all() and found[0] >= bound
+
+
+def test_draws_follow_the_negative_binomial_above_the_bound() -> None:
+    luck = (np.arange(20_000) + 0.5) / 20_000
+    ones = np.ones(len(luck))
+    found = draw(10.0 * ones, 15.0 * ones, 12.0 * ones, luck, ones > 0)
+    size, p = 10.0**2 / 5.0, 10.0 / 15.0
+    values = np.arange(12, 200)
+    weight = stats.nbinom.pmf(values, size, p)
+    assert abs(found.mean() - (values * weight).sum() / weight.sum()) < 0.01
