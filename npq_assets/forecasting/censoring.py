@@ -2,8 +2,9 @@
 
 Leaving such periods out would drop the busiest ones and so expect too little ever after (they are censored, not missing at
 random); taking sales for demand would be worse. Each of them is given a draw from the distribution of demand, given that
-demand was at least what was sold. The draw looks at columns before it only, and is the same whenever and from whatever cut
-of the history it is made, so that a training row knows what a forecast on its day would have known. Periods in which
+demand was at least what was sold. Level, scatter and weekday of a draw come from the columns before it, so that a training row
+knows what a forecast on its day would have known; later columns only decide which series lend their weekdays (those that ever
+ran out) and whether a series counts in whole units. Periods in which
 nothing was sold say nothing and stay unknown. Of days only: of longer periods it has not been measured. Learning from
 covariates does not belong here (see `model`).
 """
