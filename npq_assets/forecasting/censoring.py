@@ -2,21 +2,22 @@
 
 Leaving such periods out would drop the busiest ones and so expect too little ever after (they are censored, not missing at
 random); taking sales for demand would be worse. Each of them is given a draw from the distribution of demand, given that
-demand was at least what was sold. Level, scatter and weekday of a draw come from the columns before it, so that a training row
-knows what a forecast on its day would have known; later columns only decide which series lend their weekdays (those that ever
-ran out) and whether a series counts in whole units. Periods in which
-nothing was sold say nothing and stay unknown. Of days only: of longer periods it has not been measured. Learning from
-covariates does not belong here (see `model`).
+demand was at least what was sold. All that a draw uses comes from the columns before it, so that a training row knows what a
+forecast on its day would have known. Periods in which nothing was sold say nothing and stay unknown. Of days only: of longer
+periods it has not been measured. The first draw knows level and weekday; the targets that a model learns from are drawn again
+by what it expects itself (`redrawn`).
 """
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npq_assets.forecasting.panel import Panel
+from npq_assets.forecasting.rows import Rows
 
 _WEEK = 7
 _HALF_LIFE = 28.0
@@ -24,6 +25,7 @@ _SLOW = 4.0
 """How many times slower the season of the week and the scatter are forgotten than the level."""
 _LEAST_SCATTER = 1.05
 _FAR = 1.0 - 1e-9
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 Array = NDArray[np.float64]
 
@@ -45,18 +47,16 @@ def raised(panel: Panel) -> Panel:
 
 def _filtered(panel: Panel, rows: np.ndarray, hidden: np.ndarray) -> Array:
     """Draws for the hidden cells of some rows (r, T), by a level and a season of the week that only look back."""
-    y, seen = panel.y[rows], panel.observed[rows]
     assert panel.bound is not None
-    bound = panel.bound[rows].astype(float)
-    whole = (np.where(seen, y, 0.0) == np.round(np.where(seen, y, 0.0))).all(1) & (bound == np.round(bound)).all(1)
     fade = 0.5 ** (1.0 / _HALF_LIFE)
     slow = 0.5 ** (1.0 / (_SLOW * _HALF_LIFE))
-    n, length = y.shape
-    out = np.zeros((n, length))
+    n, length = panel.shape
+    out = np.zeros((len(rows), length))
     amount, exposure = np.zeros(n), np.zeros(n)
     by_day, usual = np.zeros((n, _WEEK)), np.zeros((n, _WEEK))
     square, expected = np.zeros(n), np.zeros(n)
-    luck = _luck(panel, rows)
+    whole = np.ones(n, bool)
+    luck = Luck.of(panel)
     for t in range(length):
         place = (panel.start + t) % _WEEK
         pooled = (by_day[:, place].sum() + 1.0) / (usual[:, place].sum() + 1.0)
@@ -64,18 +64,22 @@ def _filtered(panel: Panel, rows: np.ndarray, hidden: np.ndarray) -> Array:
         known = exposure > 0.5
         level = np.divide(amount, exposure, out=np.zeros(n), where=known)
         mean = level * index
-        value = y[:, t].copy()
+        seen = panel.observed[:, t].copy()
+        value = np.where(seen, panel.y[:, t], 0.0)
         here = np.nonzero(hidden[:, t])[0]
         if len(here):
-            scatter = np.maximum((square[here] + 10.0) / (expected[here] + 5.0), _LEAST_SCATTER)
-            value[here] = bound[here, t]  # all that is known of the first periods
-            usable = known[here] & (mean[here] > 0)
-            told = here[usable]
+            told = rows[here]
+            bound = panel.bound[told, t].astype(float)
+            value[told] = bound  # all that is known of the first periods
+            usable = known[told] & (mean[told] > 0)
+            told, bound = told[usable], bound[usable]
             if len(told):
-                variance = mean[told] * scatter[usable]
-                value[told] = draw(mean[told], variance, bound[told, t], luck(told, t), whole[told])
-            out[here, t] = value[here]
-        count = (seen[:, t] | hidden[:, t]).astype(float)
+                scatter = np.maximum((square[told] + 10.0) / (expected[told] + 5.0), _LEAST_SCATTER)
+                counts = whole[told] & (bound == np.round(bound))
+                value[told] = draw(mean[told], mean[told] * scatter, bound, luck(told, t), counts)
+            out[here, t] = value[rows[here]]
+            seen[rows[here]] = True
+        count = seen.astype(float)
         error = np.where(known, count, 0.0)
         square = slow * square + error * (value - mean) ** 2
         expected = slow * expected + error * mean
@@ -84,7 +88,31 @@ def _filtered(panel: Panel, rows: np.ndarray, hidden: np.ndarray) -> Array:
         alive = error * (level > 0)
         by_day[:, place] = slow**_WEEK * by_day[:, place] + alive * value / np.maximum(level, 1e-9)
         usual[:, place] = slow**_WEEK * usual[:, place] + alive
+        whole &= value == np.round(value)
     return out
+
+
+def redrawn(rows: Rows, panel: Panel, mean: Array, variance: Array, counts: NDArray[np.bool_]) -> Rows:
+    """Training rows whose hidden targets are drawn again, from a distribution that knows what the first draw did not.
+
+    The first draw knows level and weekday of a series; a model knows prices, promotions and all else that made the day a busy
+    one (the imputation step of stochastic expectation maximization; Celeux and Diebolt 1985). Targets alone change: what a row
+    knew at its origin stays.
+
+    Args:
+        rows: Rows (R) built from `panel`.
+        panel: The panel after `raised`.
+        mean: Expected demand of the rows by the model (R).
+        variance: Its variance (R).
+        counts: Whether each row is of a count (R).
+    """
+    hidden = np.nonzero((rows.floor > 0) & (mean > 0) & (variance > 0))[0]
+    if not len(hidden):
+        return rows
+    luck = Luck.of(panel)(rows.series[hidden], rows.origin[hidden] - 1 + rows.horizon[hidden])
+    y = rows.y.copy()
+    y[hidden] = draw(mean[hidden], variance[hidden], rows.floor[hidden], luck, counts[hidden])
+    return replace(rows, y=y)
 
 
 def draw(mean: Array, variance: Array, bound: Array, luck: Array, counts: NDArray[np.bool_]) -> Array:
@@ -117,21 +145,27 @@ def draw(mean: Array, variance: Array, bound: Array, luck: Array, counts: NDArra
 
 
 @dataclass(frozen=True)
-class _Luck:
+class Luck:
+    """Probabilities of series and periods: the same from whatever cut of the history.
+
+    Attributes:
+        key: One number a series (n).
+        start: Period of the panel's first column.
+    """
+
     key: NDArray[np.uint64]
     start: int
 
-    def __call__(self, rows: np.ndarray, column: int) -> Array:
-        # Splitmix64 of series and period: the same draw from whatever cut of the history.
-        z = self.key[rows] + np.uint64((self.start + column) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF)
+    @classmethod
+    def of(cls, panel: Panel) -> Luck:
+        """That of a panel."""
+        return cls(np.array([zlib.crc32(str(name).encode()) << 20 for name in panel.ids], np.uint64), panel.start)
+
+    def __call__(self, rows: np.ndarray, columns: np.ndarray | int) -> Array:
+        """Numbers evenly spread from 0 to 1, of series by row and column of the panel (both of one length, or one column)."""
+        # Splitmix64; unsigned arrays wrap around, as it wants.
+        z = self.key[rows] + np.atleast_1d(np.asarray(self.start + columns)).astype(np.uint64) * _GOLDEN
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
         return np.asarray((z >> np.uint64(11)).astype(float) * 2.0**-53)
-
-
-def _luck(panel: Panel, rows: np.ndarray) -> _Luck:
-    import zlib
-
-    key = [zlib.crc32(str(panel.ids[row]).encode()) << 20 for row in rows]
-    return _Luck(np.array(key, dtype=np.uint64), panel.start)

@@ -25,7 +25,7 @@ from npq_assets.forecasting import baseline, features, forms, local, selection
 from npq_assets.forecasting import rows as training
 from npq_assets.forecasting.baseline import Tuning
 from npq_assets.forecasting.calibration import LEVELS, Calibration, calibrate, default_shape
-from npq_assets.forecasting.censoring import raised
+from npq_assets.forecasting.censoring import raised, redrawn
 from npq_assets.forecasting.distribution import Dependence, ForecastDistribution
 from npq_assets.forecasting.panel import Frame, Panel
 from npq_assets.forecasting.panel import build as build_panel
@@ -415,6 +415,10 @@ def train_panel(
             offset = forms.offset_of(form, test.base, test.level)
             members[form] = offset * forms.boosted(text, test.x, simple.poisson, threads)
     chosen = selection.choose(members, test, counts[test.series])
+    if test.floor.any():
+        first_try = calibrate(test, chosen.mean, counts[test.series])
+        test = _redrawn(test, panel, chosen.mean, first_try, counts)
+        chosen = selection.choose(members, test, counts[test.series])
     model = replace(
         simple,
         names=tuple(test.names),
@@ -429,8 +433,31 @@ def train_panel(
         return replace(model, reason=reason or "simple methods had the lower held-out loss")
     everything = rows(training.spaced(first, length, some), length, settings.max_rows)
     assert everything is not None  # what was learned from before is among it
+    if everything.floor.any():
+        expected = _expected(everything, {form: texts[form] for form in wanted}, model, counts, threads)
+        everything = _redrawn(everything, panel, expected, model.calibration, counts)
     texts, _ = forms.boost(everything, simple.poisson, settings.boosting, seed, threads, trees=trees)
     return replace(model, boosters={form: texts[form] for form in wanted})
+
+
+def _redrawn(rows: Rows, panel: Panel, mean: np.ndarray, by: Calibration, counts: np.ndarray) -> Rows:
+    whole = counts[rows.series]
+    return redrawn(rows, panel, mean, by.variance_of(mean, rows.scatter, rows.horizon, whole), whole)
+
+
+def _expected(
+    rows: Rows, texts: dict[str, str], model: FittedModel, counts: np.ndarray, threads: int | None
+) -> np.ndarray:
+    """What the members that can tell of training rows expect of them together (R)."""
+    members = {"seasonal_mean": rows.base, "seasonal_naive": rows.naive}
+    for form, text in texts.items():
+        offset = forms.offset_of(form, rows.base, rows.level)
+        members[form] = offset * forms.boosted(text, rows.x, model.poisson, threads)
+    segment = forms.segment_of(rows.base, rows.scatter, counts[rows.series])
+    weights = {form: model.weights[segment, i] for i, form in enumerate(model.forms) if form in members}
+    total = sum(weights.values(), np.zeros(len(rows.y)))
+    found = sum((weights[form] * members[form] for form in weights), np.zeros(len(rows.y)))
+    return np.where(total > 0, found / np.maximum(total, 1e-12), rows.base)
 
 
 def _local_members(panel: Panel, seasons: tuple[tuple[int, int], ...], test: Rows, reach: int) -> dict[str, np.ndarray]:

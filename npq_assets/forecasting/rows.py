@@ -13,7 +13,7 @@ from npq_assets.forecasting import baseline, features
 from npq_assets.forecasting.baseline import Tuning
 from npq_assets.forecasting.panel import Panel
 
-_ARRAYS = ("x", "y", "base", "level", "naive", "scatter", "series", "origin", "horizon")
+_ARRAYS = ("x", "y", "base", "level", "naive", "scatter", "series", "origin", "horizon", "floor")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Rows:
         series: Row number of the series in the panel (R).
         origin: Periods known (R).
         horizon: Periods ahead, 1 = next (R).
+        floor: What was sold where an empty shelf hid demand, so that `y` is a draw; else 0 (R).
         names: Names of the F features.
     """
 
@@ -42,6 +43,7 @@ class Rows:
     series: np.ndarray
     origin: np.ndarray
     horizon: np.ndarray
+    floor: np.ndarray
     names: list[str]
 
     def take(self, keep: np.ndarray) -> Rows:
@@ -105,6 +107,7 @@ def _at(
     mean = mean[rows].reshape(-1)
     keep = seen & (mean > 0)
     steps = len(horizons)
+    floor = np.zeros(len(keep)) if panel.bound is None else panel.bound[np.ix_(rows, target)].reshape(-1)
     return Rows(
         x[keep],
         panel.y[np.ix_(rows, target)].reshape(-1)[keep],
@@ -115,6 +118,7 @@ def _at(
         np.repeat(rows, steps)[keep],
         np.full(int(keep.sum()), origin),
         np.tile(horizons, len(rows))[keep],
+        floor[keep].astype(float),
         names,
     )
 

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from npq_assets.forecasting.censoring import draw, raised
+from npq_assets.forecasting.baseline import Tuning, seasons_of
+from npq_assets.forecasting.censoring import draw, raised, redrawn
+from npq_assets.forecasting.model import Settings, train
 from npq_assets.forecasting.panel import Panel, build
+from npq_assets.forecasting.rows import build as build_rows
 
 _DAYS = 420
 
@@ -61,6 +64,85 @@ def test_a_draw_looks_back_only() -> None:
     short, _ = _panel(2, cut=300)
     assert (raised(panel).y[:, :300] == raised(short).y).all()
     assert (raised(panel.until(200)).y == raised(panel).until(200).y).all()
+
+
+def test_what_other_series_do_later_changes_no_draw() -> None:
+    # A steady series that runs out for the first time, and sells by weight, only after day 200.
+    days = [date(2024, 1, 1) + timedelta(days=t) for t in range(_DAYS)]
+    later = pl.DataFrame({"unique_id": "z", "ds": days, "y": [7.0] * 300 + [2.5] * (_DAYS - 300)})
+    gone = pl.DataFrame({"unique_id": "z", "ds": days[301:], "in_stock": [False] * (_DAYS - 301)})
+    panel, _ = _panel(4)
+    long = pl.DataFrame(
+        {
+            "unique_id": np.repeat(panel.ids, _DAYS).astype(str),
+            "ds": days * len(panel.ids),
+            "y": np.where(panel.observed, panel.y, panel.bound).reshape(-1),
+        }
+    )
+    stock = long.select("unique_id", "ds", pl.Series("in_stock", panel.observed.reshape(-1)))
+    both = build(pl.concat([long, later]), "D", available=pl.concat([stock, gone]))
+    early = both.until(200)
+    assert (raised(both).y[:, :200] == raised(early).y).all()
+
+
+def _promoted(seed: int) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, float]:
+    """History, availability, what is ahead and the true mean of a promoted day, where promotions empty the shelf."""
+    rng = np.random.default_rng(seed)
+    series, length, ahead = 30, 500, 14
+    mean = rng.uniform(6, 14, series)[:, None] * np.ones(length + ahead)
+    promo = rng.random((series, length + ahead)) < 0.1
+    promo[:, length:] = True
+    mean = np.where(promo, 2.2 * mean, mean)
+    demand = rng.negative_binomial(10.0, 10.0 / (10.0 + mean))
+    shelf = np.ceil(1.15 * mean)  # the planner knows of promotions, not of luck
+    days = [date(2024, 1, 1) + timedelta(days=t) for t in range(length + ahead)]
+    frame = pl.DataFrame(
+        {
+            "unique_id": np.repeat([f"s{i:02d}" for i in range(series)], length + ahead),
+            "ds": days * series,
+            "y": np.minimum(demand, shelf).astype(float).reshape(-1),
+            "promo": promo.astype(float).reshape(-1),
+            "in_stock": (demand <= shelf).reshape(-1),
+        }
+    )
+    past = pl.col("ds") < days[length]
+    return (
+        frame.filter(past).drop("in_stock"),
+        frame.filter(past).select("unique_id", "ds", "in_stock"),
+        frame.filter(~past).select("unique_id", "ds", "promo"),
+        float(mean[:, length:].mean()),
+    )
+
+
+def test_targets_are_drawn_again_by_what_the_model_expects() -> None:
+    history, available, _, _ = _promoted(5)
+    panel = raised(build(history, "D", available=available))
+    rng = np.random.default_rng(0)
+    rows = build_rows(panel, seasons_of(panel, None), Tuning(), np.arange(100, 480, 40), 7, 500, 50_000, rng)
+    assert rows is not None
+    hidden = rows.floor > 0
+    assert 0.05 < hidden.mean() < 0.5
+    mean = 3.0 * rows.base
+    found = redrawn(rows, panel, mean, 1.5 * mean, np.ones(len(mean), bool))
+    assert (found.y[~hidden] == rows.y[~hidden]).all() and np.array_equal(found.x, rows.x, equal_nan=True)
+    assert (found.y[hidden] >= rows.floor[hidden]).all()
+    # A mean far above the bound is hardly moved by it.
+    assert abs(found.y[hidden].sum() / mean[hidden].sum() - 1.0) < 0.03
+    # The same period of the same series has the same luck from whatever origin.
+    again = redrawn(rows.take(hidden), panel, mean[hidden], 1.5 * mean[hidden], np.ones(int(hidden.sum()), bool))
+    assert (again.y == found.y[hidden]).all()
+
+
+def test_promotions_that_empty_the_shelf_are_expected_in_full() -> None:
+    history, available, future, truth = _promoted(6)
+    ways = {}
+    for name, sales in (("drawn", history), ("left out", history.with_columns(
+        pl.when(available["in_stock"]).then("y").otherwise(0.0).alias("y")
+    ))):  # fmt: skip
+        model = train(sales, 14, "D", available=available, settings=Settings(max_rows=20_000), threads=1)
+        ways[name] = model.predict(sales, 14, future=future, available=available, threads=1).expected().mean() / truth
+    assert ways["left out"] < 0.9
+    assert abs(ways["drawn"] - 1.0) < 0.05
 
 
 def test_periods_without_sales_and_longer_periods_stay_unknown() -> None:

@@ -22,7 +22,17 @@ def held_out(y: np.ndarray) -> Rows:
     ones = np.ones(len(y))
     count = np.arange(len(y))
     return Rows(
-        ones[:, None], y, ones * 10, ones * 10, ones * 10, ones, count % 20, count // 20, ones.astype(int), ["x"]
+        ones[:, None],
+        y,
+        ones * 10,
+        ones * 10,
+        ones * 10,
+        ones,
+        count % 20,
+        count // 20,
+        ones.astype(int),
+        0 * ones,
+        ["x"],
     )
 
 
