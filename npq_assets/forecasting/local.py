@@ -27,7 +27,8 @@ def applies(panel: Panel, seasons: tuple[tuple[int, int], ...]) -> bool:
     if n * length > MAX_POINTS or season > MAX_SEASON or length < _MIN_SEASONS * season + 4:
         return False
     alive = np.arange(length)[None, :] >= panel.first[:, None]
-    gaps = 1.0 - panel.observed.sum() / max(1, alive.sum())
+    seen = panel.observed if panel.bound is None else panel.observed & (panel.bound <= 0)  # a draw is a gap too
+    gaps = 1.0 - seen.sum() / max(1, alive.sum())
     return gaps <= 0.02 and float(np.median(panel.y.sum(1) / np.maximum(panel.observed.sum(1), 1))) >= _MIN_MEAN
 
 
