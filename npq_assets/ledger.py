@@ -31,6 +31,7 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
     def ledger(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
         """Opens the day's accounts and settles earlier ones whose outcome has landed."""
         from npq_assets.logistics.outcome import settle_accounts as settle_deliveries
+        from npq_assets.logistics.sourcing_outcome import settle_sourcing
         from npq_assets.manufacturing.equipment_outcome import settle_maintenance
         from npq_assets.manufacturing.outcome import settle_plans
         from npq_assets.retail.outcome import settle_accounts, settle_overrides
@@ -39,6 +40,7 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
         rows = open_accounts(home.home, day)
         settled: Counter[date] = Counter(settle_accounts(home.home, day))
         settled.update(settle_deliveries(home.home, day))
+        settled.update(settle_sourcing(home.home, day))
         settled.update(settle_plans(home.home, day))
         settled.update(settle_maintenance(home.home, day))
         overrides = settle_overrides(home.home, day)
