@@ -13,7 +13,6 @@ from npq_assets.settings import Home
 
 LEDGER = DECISIONS["all.ledger"]
 KEY = dg.AssetKey(["decisions", "all", "ledger"])
-_OUTCOME = ["realized_cost", "hindsight_cost", "naive_realized_cost"]
 
 
 def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
@@ -32,17 +31,19 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
     def ledger(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
         """Opens the day's accounts and settles earlier ones whose outcome has landed."""
         from npq_assets.logistics.outcome import settle_accounts as settle_deliveries
+        from npq_assets.logistics.sourcing_outcome import settle_sourcing
         from npq_assets.manufacturing.equipment_outcome import settle_maintenance
         from npq_assets.manufacturing.outcome import settle_plans
         from npq_assets.retail.outcome import settle_accounts, settle_overrides
 
         day = as_of_of(context)
         rows = open_accounts(home.home, day)
-        settled: Counter[date] = Counter(settle_accounts(home.home))
+        settled: Counter[date] = Counter(settle_accounts(home.home, day))
         settled.update(settle_deliveries(home.home, day))
+        settled.update(settle_sourcing(home.home, day))
         settled.update(settle_plans(home.home, day))
         settled.update(settle_maintenance(home.home, day))
-        overrides = settle_overrides(home.home)
+        overrides = settle_overrides(home.home, day)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": rows.height,
@@ -60,7 +61,7 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
 
 def open_accounts(home: Home, day: object) -> pl.DataFrame:
     """Writes the ledger rows of a day's decisions, keeping outcomes that are known of the same decisions."""
-    from npq_assets.evaluation.ledger import ledger_rows
+    from npq_assets.evaluation.ledger import OUTCOME, ledger_rows, with_basis
     from npq_assets.logistics.output import logistics_accounts
     from npq_assets.manufacturing.equipment_output import equipment_accounts
     from npq_assets.manufacturing.output import accounts_of as manufacturing_accounts
@@ -77,7 +78,7 @@ def open_accounts(home: Home, day: object) -> pl.DataFrame:
     if not accounts:
         return LEDGER.empty()
     rows = pl.concat(accounts, how="vertical_relaxed")
-    known = read_decisions(home, LEDGER, day).select("decision_id", *_OUTCOME)
-    rows = rows.drop(_OUTCOME).join(known, on="decision_id", how="left")
+    known = with_basis(read_decisions(home, LEDGER, day)).select("decision_id", *OUTCOME)
+    rows = rows.drop(OUTCOME).join(known, on="decision_id", how="left")
     write_decisions(home, LEDGER, day, rows)
     return rows

@@ -71,7 +71,10 @@
         {%- set found = run_query("select file from glob('" ~ place ~ "') limit 1").rows -%}
     {%- endif -%}
     {%- if found | length > 0 -%}
-        (select {% for name, kind in columns.items() %}cast({{ name }} as {{ kind }}) as {{ name }}{{ ", " if not loop.last }}{% endfor %}
+        {#- Files that were written before a column came to be do not have it. -#}
+        {%- set described = "select column_name from (describe select * from read_parquet('" ~ place ~ "', hive_partitioning = false, union_by_name = true))" -%}
+        {%- set there = run_query(described).columns[0].values() -%}
+        (select {% for name, kind in columns.items() %}cast({{ name if name | replace('"', '') in there else "null" }} as {{ kind }}) as {{ name }}{{ ", " if not loop.last }}{% endfor %}
         from read_parquet('{{ place }}', hive_partitioning = false, union_by_name = true))
     {%- else -%}
         (select {% for name, kind in columns.items() %}cast(null as {{ kind }}) as {{ name }}{{ ", " if not loop.last }}{% endfor %}

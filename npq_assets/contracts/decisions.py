@@ -378,6 +378,13 @@ TABLES = (
             optional("realized_cost", Kind.NUMBER, "What it did cost (money); empty until actuals land."),
             optional("hindsight_cost", Kind.NUMBER, "What the best decision would have cost, known too late (money)."),
             optional("naive_realized_cost", Kind.NUMBER, "What the naive rule's decision would have cost (money)."),
+            optional(
+                "basis",
+                Kind.TEXT,
+                "What the realized costs rest on: `observed`, or `expected` where the shelf ran out and demand was only known "
+                "to be at least what was sold; empty until settled.",
+                choices=("observed", "expected"),
+            ),
         ),
         time_column="decided_at",
     ),

@@ -1,7 +1,9 @@
 """Policies lived over the past: rolling windows, each decision with what was known then, every period priced.
 
-Demand of a period without stock on the shelf is unknown: such periods are lived with no demand and not charged. The first
-lead time of a window shows what lay there before the policy came, so scoring starts after it.
+Of a day on which an item ran out, what was sold is a lower bound of demand: the day has a draw given that bound, the same for all
+policies and charged to all (`forecasting.censoring`); what policies see of the past stays as it landed. Demand of a period without
+stock on the shelf in which nothing was sold, and of any week without, is unknown: such periods are lived with no demand and not
+charged. The first lead time of a window shows what lay there before the policy came, so scoring starts after it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 from npq_assets.errors import NpqError
 from npq_assets.evaluation.policies import Policy, RetailView
 from npq_assets.evaluation.statistics import Difference, paired_difference
+from npq_assets.forecasting.censoring import raised
+from npq_assets.forecasting.panel import build
 from npq_assets.optimization.costs import InventoryCost
 from npq_assets.optimization.inventory import step
 
@@ -41,7 +45,7 @@ class ReplayResult:
     Attributes:
         costs: window (its first as-of day), policy, site_id, product_id, holding, lost_sales, demand, sold.
         reference: The policy that the others are compared with.
-        skipped: What could not be replayed, and why.
+        skipped: What could not be replayed, or only with demand that was drawn, and why.
     """
 
     costs: pl.DataFrame
@@ -150,7 +154,7 @@ def replay(
     first = past.history["period_start"].min()
     if not isinstance(last, date) or not isinstance(first, date):
         raise NpqError("nothing to replay: no sales are known")
-    demand, known, starts = _actual(past, last, length * windows, days)
+    demand, known, drawn, starts = _actual(past, last, length * windows, days)
     room = ((last - first).days // days + 1 - _LEAST_HISTORY[past.period]) // length
     if room < 1:
         raise NpqError(
@@ -160,11 +164,17 @@ def replay(
     skipped: tuple[str, ...] = (
         () if room >= windows else (f"only {room} of {windows} windows have enough history before them",)
     )
+    if drawn.any():
+        skipped += (
+            f"{drawn.mean():.1%} of the periods sold an item out: their demand is drawn, given that what was sold was wanted, "
+            "the same for all policies",
+        )
     unknown = float((~known).mean())
     if unknown > 0.01:
         skipped += (
-            f"{unknown:.1%} of the periods were out of stock: their demand is unknown and not charged, "
-            "which favours the rule whose stock wrote this history",
+            f"{unknown:.1%} of the periods were out of stock"
+            + (" and sold nothing" if drawn.any() else "")
+            + ": their demand is unknown and not charged, which favours the rule whose stock wrote this history",
         )
     rows = []
     for window in range(windows - min(windows, room), windows):
@@ -189,18 +199,52 @@ def replay(
 _LEAST_HISTORY = {"week": 13, "day": 56}
 
 
-def _actual(past: RetailView, last: date, length: int, days: int) -> tuple[Array, NDArray[np.bool_], list[date]]:
-    """Demand and whether it is known, by pair and period, for the last `length` periods."""
+def _actual(
+    past: RetailView, last: date, length: int, days: int
+) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_], list[date]]:
+    """Demand, whether it is known and whether it was drawn, by pair and period, for the last `length` periods."""
     starts = [last - timedelta(days=days * back) for back in range(length - 1, -1, -1)]
     column = {start: k for k, start in enumerate(starts)}
     row = {name: k for k, name in enumerate(past.items["unique_id"])}
     demand, known = np.zeros((len(row), length)), np.zeros((len(row), length), bool)
+    drawn = np.zeros_like(known)
     recent = past.history.filter((pl.col("period_start") >= starts[0]) & pl.col("unique_id").is_in(list(row)))
     i = recent["unique_id"].replace_strict(row, return_dtype=pl.Int64).to_numpy()
     j = recent["period_start"].replace_strict(column, return_dtype=pl.Int64).to_numpy()
     demand[i, j] = recent["quantity"].to_numpy()
     known[i, j] = recent["in_stock"].to_numpy()
-    return np.where(known, demand, 0.0), known, starts
+    hidden = _draws(past).filter((pl.col("period_start") >= starts[0]) & pl.col("unique_id").is_in(list(row)))
+    if hidden.height:
+        i = hidden["unique_id"].replace_strict(row, return_dtype=pl.Int64).to_numpy()
+        j = hidden["period_start"].replace_strict(column, return_dtype=pl.Int64).to_numpy()
+        demand[i, j] = hidden["demand"].to_numpy()
+        known[i, j] = drawn[i, j] = True
+    return np.where(known, demand, 0.0), known, drawn, starts
+
+
+def _draws(past: RetailView) -> pl.DataFrame:
+    """Demand of the days on which an item ran out after sales: unique_id, period_start, demand; none of weeks."""
+    none = pl.DataFrame(schema={"unique_id": pl.String, "period_start": pl.Date, "demand": pl.Float64})
+    if past.period != "day" or not past.history.filter(~pl.col("in_stock") & (pl.col("quantity") > 0)).height:
+        return none
+    day = pl.col("period_start").alias("ds")
+    panel = build(
+        past.history.select("unique_id", day, pl.col("quantity").cast(pl.Float64).alias("y")),
+        "D",
+        available=past.history.select("unique_id", day, "in_stock"),
+    )
+    full = raised(panel)
+    row, place = np.nonzero(full.observed & ~panel.observed)
+    return none.vstack(
+        pl.DataFrame(
+            {
+                "unique_id": panel.ids[row].astype(str),
+                "period_start": panel.dates(place).cast(pl.Date),
+                "demand": full.y[row, place].astype(float),
+            },
+            schema=none.schema,
+        )
+    )
 
 
 def _recipe(

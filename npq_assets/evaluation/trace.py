@@ -10,6 +10,7 @@ import polars as pl
 
 from npq_assets.contracts import DECISIONS, LANDING, Table
 from npq_assets.errors import NpqError
+from npq_assets.evaluation.ledger import EXPECTED
 from npq_assets.evaluation.sources import SOURCES, Source
 from npq_assets.manufacturing.explaining import explain_alert
 from npq_assets.settings import Home
@@ -104,6 +105,8 @@ def _account(home: Home, found: dict[str, Any]) -> list[str]:
     else:
         others = (("naive_realized_cost", "the naive rule"), ("hindsight_cost", "the best in hindsight"))
         known = [f"{words} {row[name]:.2f}" for name, words in others if row[name] is not None]
+        if row.get("basis") == EXPECTED:
+            known.append("by expectation: the shelf ran out, demand was at least what was sold")
         lines.append("; ".join([f"  realized     {row['realized_cost']:.2f}", *known]))
     return lines
 

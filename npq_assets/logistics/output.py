@@ -16,6 +16,7 @@ from npq_assets.logistics.plan import RoutePlan
 from npq_assets.settings import Home
 from npq_assets.storage import write_json, write_parquet, write_text
 
+TERMS = ("sources", "lanes", "demand")
 FRAMES = ("routes", "dropped", "risks", "alerts", "sourcing", "worth", "quantiles", "tours", "places")
 
 
@@ -43,6 +44,12 @@ def save_plan(home: Home, as_of: date, plan: RoutePlan, places: pl.DataFrame, pi
     (folder / "plan.json").unlink(missing_ok=True)
     for name in FRAMES:
         write_parquet(places if name == "places" else getattr(plan, name), folder / f"{name}.parquet")
+    if plan.terms is not None:
+        for name in TERMS:
+            place = folder / f"terms_{name}.parquet"
+            place.unlink(missing_ok=True)
+            if name in plan.terms:
+                write_parquet(plan.terms[name], place)
     write_text(picture, folder / "map.svg")
     (folder / "skipped.json").unlink(missing_ok=True)
     write_json({"inputs": inputs_hash, "relaxation": plan.relaxation, **plan.facts}, folder / "plan.json")
@@ -57,6 +64,14 @@ def load_plan(
     if facts is None or (inputs_hash is not None and facts["inputs"] != inputs_hash):
         return None
     return {name: pl.read_parquet(folder / f"{name}.parquet", hive_partitioning=False) for name in FRAMES}, facts
+
+
+def load_terms(home: Home, as_of: date) -> dict[str, pl.DataFrame] | None:
+    """What a day's sourcing was priced with: see `RoutePlan.terms`; None if it is not stored (plans of before it was)."""
+    places = {name: plan_folder(home, as_of) / f"terms_{name}.parquet" for name in TERMS}
+    if not all(place.exists() for place in places.values()):
+        return None
+    return {name: pl.read_parquet(place, hive_partitioning=False) for name, place in places.items()}
 
 
 def load_picture(home: Home, as_of: date) -> str:

@@ -62,6 +62,8 @@ class RoutePlan:
         tours: One row a route: vehicle_id, departs, returns, stops, km, load, capacity, expected_cost.
         relaxation: What could not be kept, in words.
         facts: Everything about the plan that is one number or word.
+        terms: What sourcing was priced with, which its outcome is priced with: the frames of its `FlowProblem` (a week's
+            `sources`, `lanes` and `demand`); None: those that are stored with the plan that this one replaces.
     """
 
     routes: pl.DataFrame
@@ -74,6 +76,7 @@ class RoutePlan:
     tours: pl.DataFrame
     relaxation: list[str]
     facts: dict[str, Any] = field(default_factory=dict)
+    terms: dict[str, pl.DataFrame] | None = None
 
 
 def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
@@ -170,6 +173,7 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         tours_of(slowed, routes, outcome),
         words["message"].to_list(),
         facts,
+        _terms(inputs),
     )
 
 
@@ -565,6 +569,17 @@ def flow_problem(inputs: LogisticsInputs) -> network_flow.FlowProblem:
     )
 
 
+def _nothing_to_source(inputs: LogisticsInputs) -> bool:
+    return inputs.sources.is_empty() or inputs.lanes.is_empty() or inputs.demand.is_empty()
+
+
+def _terms(inputs: LogisticsInputs) -> dict[str, pl.DataFrame]:
+    if _nothing_to_source(inputs):
+        return {}
+    problem = flow_problem(inputs)
+    return {name: getattr(problem, name) for name in ("sources", "lanes", "demand")}
+
+
 def _sourcing(inputs: LogisticsInputs) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
     """Which source serves which site, beside the nearest; rows add up to the cost of all flows."""
     nothing: tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]] = (
@@ -572,7 +587,7 @@ def _sourcing(inputs: LogisticsInputs) -> tuple[pl.DataFrame, pl.DataFrame, dict
         pl.DataFrame(schema=network_flow.WORTH),
         {},
     )
-    if inputs.sources.is_empty() or inputs.lanes.is_empty() or inputs.demand.is_empty():
+    if _nothing_to_source(inputs):
         return nothing
     problem = flow_problem(inputs)
     result = network_flow.solve(problem, seconds=inputs.settings.solver_seconds)

@@ -156,6 +156,85 @@ def price(problem: FlowProblem, lanes: pl.DataFrame, flow: Array, short: Array) 
     )
 
 
+def completed(problem: FlowProblem, flow: Array) -> tuple[FlowProblem, Array]:
+    """Flows between sources that can have fed what went to sites, at least cost, and limits that allow what went.
+
+    What moves between plants and warehouses is not seen; it cannot have cost less than this. What left a source beyond its
+    stock, a firm capacity or a lane's was possible after all, so that the problem's limits are raised to it, by as little as
+    can be; it has no price beside its lane and handling.
+
+    Args:
+        problem: Supply, ways, demand.
+        flow: What went by lane, in the order of `problem.lanes.sort("from_id", "to_id")`; lanes that end at no site are ignored
+            (m).
+
+    Returns:
+        The problem with raised limits, and flows on all lanes (m).
+    """
+    lanes, sources = problem.lanes.sort("from_id", "to_id"), problem.sources
+    ends = lanes["to_id"].is_in(problem.demand["site_id"].implode()).to_numpy()
+    flow = np.where(ends, np.asarray(flow, float), 0.0)
+    leave, enter = _incidence(sources["source_id"], lanes["from_id"]), _incidence(sources["source_id"], lanes["to_id"])
+    stock, capacity = _numbers(sources, "stock", np.inf), _numbers(sources, "capacity", np.inf)
+    width = _numbers(lanes, "capacity", np.inf)
+    between = np.flatnonzero(~ends)
+    if between.size and bool((leave @ flow > stock).any()):
+        flow[between] = _feeding(problem, lanes, flow, between)
+    out = leave @ flow
+    firm = np.array([value is None for value in sources["overflow_cost"].to_list()], dtype=bool)
+    had = np.maximum(stock, out - enter @ flow)
+    room = np.where(firm, np.maximum(capacity, out), capacity)
+
+    def column(values: Array) -> pl.Series:
+        return pl.Series([float(v) if np.isfinite(v) else None for v in values], dtype=pl.Float64)
+
+    return (
+        FlowProblem(
+            sources.with_columns(column(had).alias("stock"), column(room).alias("capacity")),
+            lanes.with_columns(column(np.maximum(width, flow)).alias("capacity")),
+            problem.demand,
+        ),
+        flow,
+    )
+
+
+def _feeding(problem: FlowProblem, lanes: pl.DataFrame, flow: Array, between: NDArray[np.int64]) -> Array:
+    """The cheapest flows on the lanes between sources that bring what they hand out beyond their stock."""
+    import cvxpy as cp
+
+    sources = problem.sources
+    n = sources.height
+    leave, enter = _incidence(sources["source_id"], lanes["from_id"]), _incidence(sources["source_id"], lanes["to_id"])
+    fed, over = cp.Variable(len(between), nonneg=True), cp.Variable(n, nonneg=True)
+    lack, excess = cp.Variable(n, nonneg=True), cp.Variable(n, nonneg=True)
+    stock, capacity = _numbers(sources, "stock", np.inf), _numbers(sources, "capacity", np.inf)
+    width = _numbers(lanes, "capacity", np.inf)[between]
+    handling, overflow = _numbers(sources, "handling_cost", 0.0), _numbers(sources, "overflow_cost", 0.0)
+    unit = lanes["cost_per_unit"].to_numpy()[between]
+    out = leave @ flow + leave[:, between] @ fed
+    constraints = []
+    held, tight = np.flatnonzero(np.isfinite(stock)), np.flatnonzero(np.isfinite(capacity))
+    if held.size:
+        constraints.append((out - enter[:, between] @ fed - lack)[held] <= stock[held])
+    if tight.size:
+        constraints.append((out - over - excess)[tight] <= capacity[tight])
+    firm = np.flatnonzero(np.array([value is None for value in sources["overflow_cost"].to_list()]))
+    if firm.size:
+        constraints.append(over[firm] == 0)
+    narrow = np.flatnonzero(np.isfinite(width))
+    if narrow.size:
+        constraints.append(fed[narrow] <= width[narrow])
+    # Limits give way only where nothing else is possible: dearer than any way through all sources.
+    dear = 10.0 * (1.0 + n * (float(unit.max()) + float(handling.max()) + float(overflow.max())))
+    cost = unit @ fed + handling @ (leave[:, between] @ fed) + overflow @ over + dear * (cp.sum(lack) + cp.sum(excess))
+    program = cp.Problem(cp.Minimize(cost), constraints)
+    if not highs.solve(program):
+        raise NpqError("logistics sourcing: no flows between sources were found; check costs for extreme numbers")
+    found: Array = np.maximum(np.asarray(fed.value, float), 0.0)
+    found[found < _TOLERANCE * max(1.0, float(flow.max(initial=0.0)))] = 0.0
+    return found
+
+
 @dataclass
 class _Program:
     problem: Any

@@ -69,8 +69,8 @@ class ReportData:
         relaxation: What contradicted itself in the inputs, in words.
         quality: table, files, landed, accepted, superseded, quarantined, unreadable_files, reasons.
         skipped: What could not be computed, with the reason.
-        history: decided_at, expected_cost, naive_cost, settled, settled_expected_cost, realized_cost, naive_realized_cost,
-            hindsight_cost, of earlier days.
+        history: decided_at, expected_cost, naive_cost, settled, settled_by_expectation, settled_expected_cost, realized_cost,
+            naive_realized_cost, hindsight_cost, of earlier days.
         accuracy: as_of, step, wape, bias, coverage_80, coverage_90 of earlier forecasts.
         value_added: as_of, overridden, forecasts, naive_wape, engine_wape, planner_wape, settled, credit of earlier forecasts.
         judgements: as_of, champion_role, challenger_role, champion_loss, challenger_loss, low, high, reason.

@@ -36,17 +36,22 @@ class CustomerLink:
             items = joined.with_columns(
                 (pl.col("shortage_cost") + pl.col("defection_cost").fill_null(0.0)).alias("shortage_cost")
             ).drop("defection_cost")
+        scenarios = self.added(items, inputs.as_of, inputs.days, forecast.scenarios)
+        return (forecast if scenarios is forecast.scenarios else replace(forecast, scenarios=scenarios)), items
+
+    def added(self, pairs: pl.DataFrame, as_of: date, days: int, scenarios: np.ndarray) -> np.ndarray:
+        """Scenarios (n, S, H) of pairs (site_id, product_id; n) from `as_of` on with the units that offers bring."""
         if self.demand.is_empty():
-            return forecast, items
-        step = (pl.col("day") - inputs.as_of).dt.total_days() // inputs.days
-        row = items.select(*PAIR).with_row_index("row")
+            return scenarios
+        step = (pl.col("day") - as_of).dt.total_days() // days
+        row = pairs.select(PAIR).with_row_index("row")
         found = self.demand.with_columns(step.alias("step")).join(row, on=PAIR, how="inner")
-        found = found.filter(pl.col("step").is_between(0, forecast.scenarios.shape[2] - 1)).sort(list(DEMAND))
-        extra = np.zeros((items.height, forecast.scenarios.shape[2]))
+        found = found.filter(pl.col("step").is_between(0, scenarios.shape[2] - 1)).sort(list(DEMAND))
+        extra = np.zeros((pairs.height, scenarios.shape[2]))
         np.add.at(extra, (found["row"].to_numpy(), found["step"].to_numpy()), found["units"].to_numpy())
-        scenarios = forecast.scenarios + extra[:, None, :]
         # It may be less than usual; nobody wants less than nothing.
-        return replace(forecast, scenarios=np.maximum(scenarios, 0.0)), items
+        more: np.ndarray = np.maximum(scenarios + extra[:, None, :], 0.0)
+        return more
 
 
 def link_of(home: Home, as_of: date) -> CustomerLink:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+import numpy as np
 import polars as pl
 
 from npq_assets.contracts import DECISIONS
-from npq_assets.evaluation.ledger import override_credit, realized, settle
+from npq_assets.evaluation.ledger import OUTCOME, override_credit, realized, settle
 from npq_assets.periods import DAYS, period_of
+from npq_assets.retail.customer_link import link_of
 from npq_assets.retail.inputs import PAIR
-from npq_assets.retail.output import load_plan
+from npq_assets.retail.output import load_forecast, load_plan
 from npq_assets.settings import Home
 from npq_assets.storage import write_csv_for_people, write_parquet
 
 LEDGER = DECISIONS["all.ledger"]
-_OUTCOME = ["realized_cost", "hindsight_cost", "naive_realized_cost"]
 
 
 @dataclass(frozen=True)
@@ -28,39 +29,48 @@ class Facts:
         counts: site_id, product_id, counted_on, on_hand.
         demand: site_id, product_id, period_start, quantity, in_stock.
         landed: site_id, product_id, on, landed: units that landed as arriving on a day.
+        upto: Periods that ended before this day opened are over: the day that is decided for, or what landed latest.
     """
 
     days: int
     counts: pl.DataFrame
     demand: pl.DataFrame
     landed: pl.DataFrame
+    upto: date
 
     @classmethod
-    def read(cls, home: Home, since: date) -> Facts:
-        """Reads the marts of a home, from a day on."""
-        return cls(
-            DAYS[period_of(home)],
+    def read(cls, home: Home, since: date, day: date) -> Facts:
+        """Reads the marts of a home, from a day on; all periods before `day` are over."""
+        counts = (
             pl.scan_parquet(home.mart("retail", "stock_position"))
             .filter(pl.col("counted_on") >= since)
             .select(*PAIR, "counted_on", "on_hand")
-            .collect(),
+            .collect()
+        )
+        demand = (
             pl.scan_parquet(home.mart("retail", "demand"))
             .filter(pl.col("period_start") >= since)
             .select(*PAIR, "period_start", "quantity", "in_stock")
-            .collect(),
+            .collect()
+        )
+        landed = (
             pl.scan_parquet(home.mart("retail", "open_orders"))
             .filter(pl.col("arrives_on") >= since)
             .group_by(*PAIR, pl.col("arrives_on").alias("on"))
             .agg(pl.col("quantity").sum().alias("landed"))
-            .collect(),
+            .collect()
         )
+        # An earlier day that is run again may look at facts that landed since.
+        latest = [d for d in (counts["counted_on"].max(), demand["period_start"].max()) if isinstance(d, date)]
+        return cls(DAYS[period_of(home)], counts, demand, landed, max([day, *latest]))
 
 
 def actuals(facts: Facts, arrivals: pl.DataFrame) -> pl.DataFrame:
     """The shelves at the openings in which orders arrived, and the demand they met.
 
     What was there is the count of that opening plus what landed as arriving then; where no arrival landed, the count of the
-    next opening plus what was sold in between. Demand is known where the shelf was never empty.
+    next opening plus what was sold in between. Demand is known where the shelf was never empty; where it was, the row is left out
+    until its period has ended, since more may be sold.
 
     Args:
         facts: What landed.
@@ -78,6 +88,7 @@ def actuals(facts: Facts, arrivals: pl.DataFrame) -> pl.DataFrame:
         .join(facts.counts.rename({"counted_on": "next", "on_hand": "after"}), on=[*PAIR, "next"], how="left")
         .join(facts.landed.rename({"on": "arrives_on"}), on=[*PAIR, "arrives_on"], how="left")
     )
+    rows = rows.filter(pl.col("in_stock") | (pl.col("next") <= facts.upto))
     by_balance = pl.col("after") + pl.col("quantity")
     available = pl.coalesce(pl.col("before") + pl.col("landed"), by_balance, pl.col("before"))
     return rows.with_columns(available.alias("available")).select(
@@ -90,24 +101,70 @@ def actuals(facts: Facts, arrivals: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def settle_accounts(home: Home) -> dict[date, int]:
-    """Fills in what orders of earlier days did cost, wherever it is known by now; returns settled rows by as-of day."""
+def scenarios_of(home: Home, as_of: date, orders: pl.DataFrame, *, engine: bool = False) -> pl.DataFrame | None:
+    """Demand of the periods that orders arrive in, as it was forecast when they were decided, offers included.
+
+    Args:
+        home: Where the forecast of the day is stored.
+        as_of: The day.
+        orders: decision_id, site_id, product_id, arrives_on.
+        engine: Whether the engine's own scenarios follow those that planners' numbers moved.
+
+    Returns:
+        decision_id, demand (array of S; 2 S with the engine's); None if no forecast is stored.
+    """
+    forecast = load_forecast(home, as_of)
+    if forecast is None:
+        return None
+    pairs = forecast.frame.select("unique_id", *PAIR).unique().sort("unique_id")
+    if pairs.height != forecast.scenarios.shape[0]:
+        return None
+    days = DAYS[period_of(home)]
+    asked = (
+        orders.select("decision_id", *PAIR, "arrives_on")
+        .join(pairs.with_row_index("row"), on=PAIR)
+        .with_columns(((pl.col("arrives_on") - as_of).dt.total_days() // days).alias("step"))
+        .filter(pl.col("step").is_between(0, forecast.scenarios.shape[2] - 1))
+        .sort("decision_id")
+    )
+    row, step, link = asked["row"].to_numpy(), asked["step"].to_numpy(), link_of(home, as_of)
+    sides = [forecast, forecast.engine] if engine else [forecast]
+    drawn = [link.added(pairs, as_of, days, side.scenarios)[row, :, step] for side in sides]
+    values = np.concatenate(drawn, axis=1)
+    return asked.select("decision_id").with_columns(
+        pl.Series("demand", values, dtype=pl.Array(pl.Float64, values.shape[1]))
+    )
+
+
+def _ran_out(orders: pl.DataFrame, actual: pl.DataFrame) -> pl.DataFrame:
+    return orders.join(actual.filter(~pl.col("known")), on=[*PAIR, "arrives_on"], how="semi")
+
+
+def settle_accounts(home: Home, day: date) -> dict[date, int]:
+    """Fills in what orders of earlier days did cost, wherever their periods have ended; returns settled rows by as-of day.
+
+    Args:
+        home: The home.
+        day: The day that is decided for: periods before it are over.
+    """
     settled: dict[date, int] = {}
     places = sorted(home.decision_folder(LEDGER.domain, LEDGER.name).glob("as_of=*/*.parquet"))
     if not places or not home.mart("retail", "stock_position").exists():
         return settled
     days = {place: date.fromisoformat(place.parent.name.removeprefix("as_of=")) for place in places}
-    facts = Facts.read(home, min(days.values()))
+    facts = Facts.read(home, min(days.values()), day)
     for place, as_of in days.items():
         ledger = pl.read_parquet(place, hive_partitioning=False)
         open_rows = ledger.filter(
-            (pl.col("kind") == "replenishment_orders") & pl.any_horizontal(pl.col(c).is_null() for c in _OUTCOME)
+            (pl.col("kind") == "replenishment_orders") & pl.any_horizontal(pl.col(c).is_null() for c in OUTCOME[:3])
         )
         plan = load_plan(home, as_of) if open_rows.height else None
         if plan is None:
             continue
         orders = plan[0].filter(pl.col("decision_id").is_in(open_rows["decision_id"].to_list()))
-        outcome = realized(orders, actuals(facts, orders))
+        actual = actuals(facts, orders)
+        empty = _ran_out(orders, actual)
+        outcome = realized(orders, actual, scenarios_of(home, as_of, empty) if empty.height else None)
         if outcome.height:
             filled = settle(ledger, outcome)
             write_parquet(filled, place)
@@ -116,26 +173,30 @@ def settle_accounts(home: Home) -> dict[date, int]:
     return settled
 
 
-def settle_overrides(home: Home) -> int:
+def settle_overrides(home: Home, day: date) -> int:
     """Credits or debits planners' overrides whose period has landed; returns how many are settled.
 
     Writes evaluations/retail/overrides/as_of=…/overrides.parquet: the plan's rows of overridden pairs and, where known, what
-    the override's and the engine's order did cost, and the credit.
+    the override's and the engine's order did cost, on which basis, and the credit.
     """
     places = {
         date.fromisoformat(place.parent.name.removeprefix("as_of=")): place
         for place in sorted((home.root / "plans" / "retail").glob("as_of=*/overrides.parquet"))
         if (place.parent / "plan.json").exists()
     }
-    made = {day: pl.read_parquet(place, hive_partitioning=False) for day, place in places.items()}
-    made = {day: frame for day, frame in made.items() if frame.height}
+    made = {of: pl.read_parquet(place, hive_partitioning=False) for of, place in places.items()}
+    made = {of: frame for of, frame in made.items() if frame.height}
     if not made:
         return 0
-    facts = Facts.read(home, min(made))
+    facts = Facts.read(home, min(made), day)
     settled = 0
-    for day, overrides in made.items():
-        outcome = override_credit(overrides, actuals(facts, overrides))
+    for of, overrides in made.items():
+        actual = actuals(facts, overrides)
+        empty = _ran_out(overrides, actual)
+        outcome = override_credit(
+            overrides, actual, scenarios_of(home, of, empty, engine=True) if empty.height else None
+        )
         settled += outcome.height
-        place = home.root / "evaluations" / "retail" / "overrides" / f"as_of={day.isoformat()}" / "overrides.parquet"
+        place = home.root / "evaluations" / "retail" / "overrides" / f"as_of={of.isoformat()}" / "overrides.parquet"
         write_parquet(overrides.join(outcome, on="decision_id", how="left").sort("decision_id"), place)
     return settled

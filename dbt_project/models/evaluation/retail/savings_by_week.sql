@@ -9,6 +9,7 @@ final as (
         sum(decisions) as decisions,
         sum(naive_cost - expected_cost) as expected_saving,
         sum(settled) as settled,
+        sum(settled_by_expectation) as settled_by_expectation,
         sum(naive_realized_cost - realized_cost) as realized_saving,
         sum(realized_cost - hindsight_cost) as regret
     from costs
