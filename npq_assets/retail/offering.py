@@ -90,9 +90,10 @@ def plan_offers(
     offers, left_out = _sold(inputs, offers)
     if offers.is_empty():
         return _nothing(inputs, left_out)
-    consenting = inputs.customers.filter(pl.col("marketing_consent")).select(KEY)
+    consenting = inputs.to_be_written_to
     if consenting.is_empty():
-        return _nothing(inputs, "no customer has agreed to be written to")
+        unreachable = f"; {inputs.unreachable} who agreed have no address" if inputs.unreachable else ""
+        return _nothing(inputs, f"no customer who can be reached has agreed to be written to{unreachable}")
     response, use_size = _response(inputs)
     pairs = _pairs(inputs, book, offers, consenting, earlier)
     if pairs.is_empty():
