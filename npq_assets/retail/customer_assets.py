@@ -333,20 +333,31 @@ def recommendations(context: dg.AssetExecutionContext, home: HomeResource) -> dg
     from npq_assets.retail import customer_output as kept
     from npq_assets.retail.customer_inputs import read_customer_inputs
     from npq_assets.retail.privacy import identified
-    from npq_assets.retail.recommending import recommend
+    from npq_assets.retail.recommending import recommend, uncounted
 
     day = as_of_of(context)
     if (reason := kept.skipped(home.home, day)) is not None:
         return skipped(reason)
     inputs = read_customer_inputs(home.home, day)
-    rows = recommend(inputs, kept.book_of(home.home, inputs)[0])
+    book = kept.book_of(home.home, inputs)[0]
+    rows, unknown = recommend(inputs, book), uncounted(inputs, book)
+    if unknown:
+        context.log.warning(
+            f"retail.stock: no count of the last week for {len(unknown)} stores ({', '.join(unknown[:5])}); whether they can sell "
+            f"what is recommended as of {day} is not known"
+        )
     kept.save(home.home, day, "recommendations", rows)
     shown = rows.filter(~pl.col("control")).drop("control")
     write_decisions(home.home, kept.RECOMMENDATIONS, day, identified(home.home, shown))
     per_kind = shown.group_by("kind").len().sort("kind")
     without = rows.filter("control")["customer_key"].n_unique()
     return dg.MaterializeResult(
-        metadata={"dagster/row_count": shown.height, "by kind": preview(per_kind), "customers kept without": without}
+        metadata={
+            "dagster/row_count": shown.height,
+            "by kind": preview(per_kind),
+            "customers kept without": without,
+            "stores without a stock count of the last week": unknown,
+        }
     )
 
 

@@ -370,4 +370,9 @@ def plan_service(
     now = datetime.combine(inputs.as_of, datetime.min.time(), UTC)
     expected = [now + timedelta(hours=hours) if np.isfinite(hours) else None for hours in waits]
     queue = queue.with_columns(pl.Series("answered_by", expected, dtype=pl.Datetime("us", "UTC")))
-    return ServicePlan(queue, staff, {**found, "open requests": queue.height})
+    found["open requests"] = queue.height
+    month = inputs.cases.filter(pl.col("opened_on") < inputs.as_of - timedelta(days=28)).height
+    if month and inputs.cases["closed_at"].null_count() == inputs.cases.height:
+        never = f"no request was ever closed (closed_at is empty), so that {month} of over four weeks ago count as open"
+        found["note"] = f"{found['note']}; {never}" if "note" in found else never
+    return ServicePlan(queue, staff, found)

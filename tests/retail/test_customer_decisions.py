@@ -29,7 +29,7 @@ from npq_assets.retail.messaging import (
     room_taken,
     todays_messages,
 )
-from npq_assets.retail.offering import defection_cost, demand_effect, plan_offers
+from npq_assets.retail.offering import _without_margin, defection_cost, demand_effect, plan_offers
 from npq_assets.retail.privacy import pseudonym, secret
 from npq_assets.retail.recommending import (
     LEAST_ON_HAND,
@@ -39,8 +39,9 @@ from npq_assets.retail.recommending import (
     measure_effect,
     recommend,
     recommended_units,
+    uncounted,
 )
-from npq_assets.retail.serving import Facts, plan_staff, rank_requests
+from npq_assets.retail.serving import Facts, plan_service, plan_staff, rank_requests
 from npq_assets.settings import Home, Settings
 
 DAY = date(2025, 3, 5)  # a Wednesday
@@ -599,3 +600,28 @@ def test_the_budget_of_a_long_offer_remembers_its_first_weeks() -> None:
     assert _offer_days(inputs(offers=long)) >= 200 + 6
     over = long.with_columns(pl.lit(MONDAY - timedelta(days=1)).alias("ends_on"))
     assert _offer_days(inputs(offers=over)) == MEMORY_DAYS
+
+
+def test_an_assumed_margin_is_named() -> None:
+    priced, offers = inputs(), inputs().offers
+    assert _without_margin(priced, offers) == ""
+    without = inputs(purchases=priced.purchases.with_columns(pl.lit(None, pl.Float64).alias("margin")))
+    assert "30% is assumed of X" in _without_margin(without, offers)
+
+
+def test_stores_whose_shelves_nobody_counted_lately_are_named() -> None:
+    assert uncounted(inputs(), book()) == []
+    old = inputs().shelf.with_columns(pl.lit(DAY - timedelta(days=8)).alias("counted_on"))
+    assert uncounted(inputs(shelf=old), book()) == uncounted(inputs(shelf=old.clear()), book()) == ["S1"]
+
+
+def test_requests_of_which_none_was_ever_closed_are_called_that() -> None:
+    facts = Facts(pl.DataFrame(), pl.DataFrame(), pl.DataFrame())
+
+    def note(closed_at: datetime | None) -> str:
+        old = case(request_id="R2", topic="x", opened_on=DAY - timedelta(days=40), closed_at=closed_at)
+        cases = pl.DataFrame([case(topic="x"), old], schema_overrides={"closed_at": pl.Datetime("us", "UTC")})
+        return str(plan_service(inputs(cases=cases), book(), facts).facts.get("note", ""))
+
+    assert "1 of over four weeks ago count as open" in note(None)
+    assert "ever closed" not in note(datetime(2025, 2, 1, tzinfo=UTC))
