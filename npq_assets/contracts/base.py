@@ -105,6 +105,8 @@ class Table:
         extra_columns: Whether columns that the contract does not name are kept (as text) rather than ignored.
         by_day: Whether accepted rows are kept by the day of `time_column`, which belongs to the key: what lands touches its own
             days only. For tables that grow by many rows an hour.
+        doubt: Columns, the customer's id first, by which a row that breaks the contract may still be told whom it is about. Such
+            rows are remembered, since they may have taken back a consent, until a good row with the same values lands later.
     """
 
     domain: str
@@ -116,6 +118,7 @@ class Table:
     ordered: tuple[tuple[str, str], ...] = ()
     extra_columns: bool = False
     by_day: bool = False
+    doubt: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -131,6 +134,15 @@ class Table:
     def day_column(self) -> str:
         """Name of the day that the rows of a table `by_day` are kept by: `measured_on` for `measured_at`."""
         return f"{(self.time_column or '').removesuffix('_at')}_on"
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Columns whose texts are kept of rows in doubt: those of `doubt`, and those with choices."""
+        return (
+            (*self.doubt, *(c.name for c in self.columns if c.choices and c.name not in self.doubt))
+            if self.doubt
+            else ()
+        )
 
     @property
     def schema(self) -> dict[str, pl.DataType]:

@@ -126,13 +126,15 @@ TABLES = (
                 "marketing_consent",
                 Kind.FLAG,
                 "Whether the customer agreed to be written to. A value that cannot be read counts as no, and of rows of a file "
-                "that contradict one another, a no counts.",
+                "that contradict one another, a no counts. While a newer row of the customer is quarantined, for whatever column, "
+                "it is unknown, which counts as no.",
                 personal=True,
                 veto=True,
             ),
             optional("email", Kind.TEXT, "Address that messages go to.", personal=True),
         ),
         extra_columns=True,
+        doubt=("customer_id",),
     ),
     Table(
         "retail",
@@ -212,6 +214,7 @@ TABLES = (
             required("replied_at", Kind.TIMESTAMP, "When."),
         ),
         time_column="replied_at",
+        doubt=("customer_id", "message_id"),
     ),
     Table(
         "retail",

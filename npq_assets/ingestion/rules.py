@@ -14,6 +14,8 @@ from npq_assets.contracts import Column, Kind, Table
 from npq_assets.ingestion.reader import BROKEN, LINE, RAW
 
 REASON = "__reason"
+TORN = "__torn"
+SAID = "__said_"
 CLOCK = "set the clock right"
 _FLAGS = {
     **dict.fromkeys(("1", "true", "t", "yes", "y", "是", "1.0"), True),
@@ -49,7 +51,7 @@ def judge(
 
     Returns:
         Accepted: the contract's columns (absent ones null), further text columns, `__line`. Broken: `__line`, `__raw`,
-        `__reason`.
+        `__reason`; of tables with `doubt` also `__torn` (its fields are anybody's guess) and the texts told, as `__said_<name>`.
     """
     extra = [name for name in rows.columns if name not in table.schema and name not in (LINE, RAW, BROKEN)]
     present = [column for column in table.columns if column.name in rows.columns]
@@ -85,7 +87,16 @@ def judge(
         reasons.append(pl.when(pl.col(later) < pl.col(first)).then(wrong))
     checked = checked.with_columns(pl.coalesce(reasons).alias(REASON))
     good = checked.filter(pl.col(REASON).is_null()).select(*table.schema, *extra, LINE)
-    return good, checked.filter(pl.col(REASON).is_not_null()).select(LINE, RAW, REASON)
+    bad = checked.filter(pl.col(REASON).is_not_null())
+    if not table.doubt:
+        return good, bad.select(LINE, RAW, REASON)
+    here = {column.name for column in present}
+    torn = pl.col(BROKEN).is_not_null()
+    said = [
+        pl.when(~torn).then(pl.col(f"__text_{name}") if name in here else pl.lit(None, pl.String)).alias(SAID + name)
+        for name in table.told
+    ]
+    return good, bad.select(LINE, RAW, REASON, torn.alias(TORN), *said)
 
 
 def read_as_no(rows: pl.DataFrame, table: Table) -> list[tuple[int, str]]:

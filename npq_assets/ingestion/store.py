@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 
 from npq_assets.contracts import LANDING, Table
 from npq_assets.ingestion import days
+from npq_assets.ingestion.doubts import Doubts
 from npq_assets.ingestion.files import LandedFile, being_written, landing_files
 from npq_assets.ingestion.reader import LINE, RAW, Unreadable, decimal_comma, read_blocks, read_rows
-from npq_assets.ingestion.rules import EARLIEST, REASON, judge, quickly, read_as_no
-from npq_assets.storage import replacing, write_csv_for_people, write_json
+from npq_assets.ingestion.rules import EARLIEST, REASON, SAID, TORN, judge, quickly, read_as_no
+from npq_assets.storage import replacing, write_csv_for_people, write_json, write_parquet
 
 HASH = "__key_hash"
 _ROW_GROUP = 500_000
@@ -143,6 +144,9 @@ class Places:
     def table(self, table: Table) -> Path:
         return self.raw / table.domain / f"{table.name}.parquet"
 
+    def doubts(self, table: Table) -> Path:
+        return self.raw / ".doubts" / f"{table.full_name}.parquet"
+
     def part(self, table: Table, content: Content, kind: str) -> Path:
         place = Path(".parts") / table.domain / table.name / f"{content.hash}.{kind}.parquet"
         if self.borrowed is not None and not (self.raw / place).exists() and (self.borrowed / place).exists():
@@ -166,7 +170,7 @@ def take_in(places: Places, tables: list[Table], log: Callable[[str], None]) -> 
                 log(f"{table.full_name}: days are missing in the raw table; it is read anew from the landing files")
                 days.forget(places.days(table))
                 registry = Registry()
-        elif registry.format != _FORMAT:
+        elif registry.format != _format_of(table):
             registry = _reparse(places, table, registry)
         own = [file for file in files if (file.domain, file.table) == (table.domain, table.name)]
         for file in own:
@@ -181,9 +185,14 @@ def take_in(places: Places, tables: list[Table], log: Callable[[str], None]) -> 
     return {table.full_name: balances[table.full_name] for table in tables}
 
 
+def _format_of(table: Table) -> str:
+    # Their parts know more of broken rows.
+    return f"{_FORMAT}:doubts" if table.doubt else _FORMAT
+
+
 def _reparse(places: Places, table: Table, registry: Registry) -> Registry:
     """Forgets parts of another format; contents whose files are gone can no longer be parsed and stay as they are."""
-    fresh = Registry()
+    fresh = Registry(format=_format_of(table))
     for content in registry.contents:
         names = [name for name in (content.name, *content.copies) if (places.landing / name).exists()]
         if not names:
@@ -405,7 +414,7 @@ def _put_together(places: Places, table: Table, registry: Registry, waiting: int
         return _put_days_together(places, table, registry, waiting)
     references = {column.name: column.references for column in table.columns if column.references}
     state = {
-        "format": _FORMAT,
+        "format": _format_of(table),
         "contents": [content.hash for content in registry.contents],
         "references": {name: _fingerprint_of(places, LANDING[parent]) for name, parent in references.items()},
     }
@@ -548,6 +557,7 @@ class _Verdicts:
         self._allowed = allowed
         self._keep: list[NDArray[np.bool_]] = []
         self._late: list[pl.DataFrame] = []  # quarantined in this phase: content, line, row, reason
+        self.doubts = Doubts(table)
         self.superseded = 0
         self.accepted = 0
         self.reasons: Counter[str] = Counter()
@@ -571,6 +581,16 @@ class _Verdicts:
         if hashes:
             self._resolve(hashes)
         self.accepted = int(sum(keep.sum() for keep in self._keep))
+        if self._table.doubt:
+            self._doubt()
+
+    def _doubt(self) -> None:
+        for index, content in enumerate(self._contents):
+            self.doubts.broken(index, content.name, pl.read_parquet(self._part(content, "bad")))
+            rows = pl.read_parquet(self._part(content), columns=list(self._table.doubt))
+            self.doubts.accepted(index, rows.filter(pl.Series(self._keep[index])))
+            for late in self._late:
+                self.doubts.broken(index, content.name, late.filter(pl.col("content") == index))
 
     def _check_references(self, index: int, content: Content, columns: pl.DataFrame, keep: NDArray[np.bool_]) -> None:
         for name, (parent, values) in self._allowed.items():
@@ -588,7 +608,14 @@ class _Verdicts:
         frame = self._rows(content, rows)
         text = pl.concat_str([pl.col(c).cast(pl.String).fill_null("") for c in self._table.schema], separator=",")
         self._late.append(
-            frame.select(pl.lit(index).alias("content"), pl.col(LINE), text.alias(RAW), reason.alias(REASON))
+            frame.select(
+                pl.lit(index).alias("content"),
+                pl.col(LINE),
+                text.alias(RAW),
+                reason.alias(REASON),
+                *[pl.col(name).cast(pl.String).alias(SAID + name) for name in self._table.told],
+                *([pl.lit(False).alias(TORN)] if self._table.told else []),
+            )
         )
 
     def _rows(self, content: Content, rows: NDArray[np.int64]) -> pl.DataFrame:
@@ -670,6 +697,8 @@ class _Verdicts:
                 pl.lit(None, pl.Int64).alias("source_line"),
             )
             writer.write(empty.head(0))
+        if self._table.doubt:
+            write_parquet(self.doubts.frame(), self._places.doubts(self._table))
         self._write_quarantine()
 
     def _extra_names(self) -> list[str]:
@@ -681,12 +710,17 @@ class _Verdicts:
 
     def _kept_rows(self, content: Content, keep: NDArray[np.bool_], extra: list[str]) -> Iterator[pl.DataFrame]:
         offset = 0
+        unsure = self.doubts.standing()
         with pq.ParquetFile(self._part(content)) as file:
             for batch in file.iter_batches(batch_size=_ROW_GROUP):
                 frame = pl.DataFrame(pl.from_arrow(batch))
                 frame = frame.filter(pl.Series(keep[offset : offset + batch.num_rows]))
                 offset += batch.num_rows
-                yield frame.select(
+                yield frame.with_columns(
+                    pl.when(~pl.col(self._table.doubt[0]).is_in(unsure)).then(pl.col(column.name)).alias(column.name)
+                    for column in self._table.columns
+                    if column.veto and unsure
+                ).select(
                     *[pl.col(name).cast(dtype) for name, dtype in self._table.schema.items()],
                     *[
                         pl.col(name).cast(pl.String) if name in frame.columns else pl.lit(None, pl.String).alias(name)
@@ -701,7 +735,7 @@ class _Verdicts:
         late = pl.concat(self._late) if self._late else None
         written = set()
         for index, content in enumerate(self._contents):
-            broken = pl.read_parquet(self._part(content, "bad"))
+            broken = pl.read_parquet(self._part(content, "bad"), columns=[LINE, RAW, REASON])
             if late is not None:
                 broken = pl.concat([broken, late.filter(pl.col("content") == index).select(broken.columns)])
             if broken.is_empty():

@@ -22,6 +22,7 @@ from npq_assets.orchestration import (
 from npq_assets.settings import Home
 
 if TYPE_CHECKING:
+    from npq_assets.retail.customer_inputs import CustomerInputs
     from npq_assets.retail.serving import Facts
 
 OWNERS = ["team:retail"]
@@ -78,11 +79,17 @@ MEMORY_DAYS = 120
             "forgotten_stay_forgotten",
             asset=PSEUDONYMS_KEY,
             description="Nobody who was forgotten has landed again; if so they are left out, and their rows wait to be removed.",
-        )
+        ),
+        dg.AssetCheckSpec(
+            "consent_in_doubt",
+            asset=PSEUDONYMS_KEY,
+            description="No quarantined row may have taken back a consent; whom one is about is not written to.",
+        ),
     ],
 )
 def pseudonyms(context: dg.AssetExecutionContext, home: HomeResource) -> Iterable[dg.MaterializeResult[None]]:
     """Writes the pseudonyms of all customers landed."""
+    from npq_assets.retail.consent import write_in_doubt
     from npq_assets.retail.privacy import returned, write_pseudonyms
 
     count = write_pseudonyms(home.home)
@@ -92,6 +99,16 @@ def pseudonyms(context: dg.AssetExecutionContext, home: HomeResource) -> Iterabl
             f"Customers who were forgotten have landed again ({', '.join(files[:5])}): left out of all that is computed; "
             "npq forget --again removes their rows"
         )
+    doubts = write_in_doubt(home.home)
+    people = doubts["customer_id"].n_unique()
+    rows = [
+        f"{file} line {line}" for file, line in doubts.select("file", "line").unique(maintain_order=True).iter_rows()
+    ]
+    if people:
+        context.log.warning(
+            f"The consent of {people} customers is in doubt: quarantined rows ({', '.join(rows[:5])}) may have taken it back. They "
+            "are not written to until a good row of theirs lands in a new file; personal/consent_in_doubt.csv has their pseudonyms"
+        )
     yield dg.MaterializeResult(
         metadata={"dagster/row_count": count},
         check_results=[
@@ -100,7 +117,17 @@ def pseudonyms(context: dg.AssetExecutionContext, home: HomeResource) -> Iterabl
                 passed=not files,
                 severity=dg.AssetCheckSeverity.WARN,
                 metadata={"files": files, "remedy": "npq forget --again" if files else ""},
-            )
+            ),
+            dg.AssetCheckResult(
+                check_name="consent_in_doubt",
+                passed=not people,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={
+                    "customers": people,
+                    "rows": rows[:100],
+                    "remedy": "land a good row of theirs in a new file" if people else "",
+                },
+            ),
         ],
     )
 
@@ -170,7 +197,7 @@ def offer_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
         return skipped(reason)
     inputs = read_customer_inputs(home.home, day)
     book, _ = kept.book_of(home.home, inputs)
-    earlier = kept.other_decisions(home.home, kept.OFFERS, day, MEMORY_DAYS, ["offer_id", "expected_cost"])
+    earlier = kept.other_decisions(home.home, kept.OFFERS, day, _offer_days(inputs), ["offer_id", "expected_cost"])
     messages = kept.other_decisions(home.home, kept.MESSAGES, day, MEMORY_DAYS, ["message_id"])
     late = late_deliveries(pl.read_parquet(home.home.mart("retail", "customer_deliveries")), day)
     plan = plan_offers(inputs, book, earlier, room_taken(inputs, late, messages))
@@ -186,6 +213,13 @@ def offer_plan(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
     kept.save(home.home, day, "demand_effect", extra)
     kept.save(home.home, day, "defection_cost", defection_cost(inputs, book))
     return dg.MaterializeResult(metadata={"dagster/row_count": plan.sent.height, "facts": dg.MetadataValue.json(facts)})
+
+
+def _offer_days(inputs: "CustomerInputs") -> int:
+    """Days to look back for what offers have cost: to the beginning of the oldest that still runs."""
+    running = inputs.offers.filter(pl.col("targeted") & (pl.col("ends_on") >= inputs.anchor))["starts_on"].min()
+    # Sent from the Monday of its first week on.
+    return max(MEMORY_DAYS, (inputs.as_of - running).days + 7) if isinstance(running, date) else MEMORY_DAYS
 
 
 @dg.asset(
@@ -227,7 +261,7 @@ def service_facts(home: Home, day: date) -> "Facts":
     # What happened later than the day's opening is not known yet.
     opening = pl.lit(day).cast(pl.Datetime("us", "UTC"))
     deliveries = mart("customer_deliveries").with_columns(
-        pl.when(pl.col("arrived_at") < opening).then("arrived_at").alias("arrived_at")
+        pl.when(pl.col(name) < opening).then(name).alias(name) for name in ("departed_at", "arrived_at")
     )
     stock = mart("stock_position").filter(pl.col("counted_on") <= day).sort("counted_on")
     stock = stock.unique(["site_id", "product_id"], keep="last", maintain_order=True)
@@ -299,20 +333,31 @@ def recommendations(context: dg.AssetExecutionContext, home: HomeResource) -> dg
     from npq_assets.retail import customer_output as kept
     from npq_assets.retail.customer_inputs import read_customer_inputs
     from npq_assets.retail.privacy import identified
-    from npq_assets.retail.recommending import recommend
+    from npq_assets.retail.recommending import recommend, uncounted
 
     day = as_of_of(context)
     if (reason := kept.skipped(home.home, day)) is not None:
         return skipped(reason)
     inputs = read_customer_inputs(home.home, day)
-    rows = recommend(inputs, kept.book_of(home.home, inputs)[0])
+    book = kept.book_of(home.home, inputs)[0]
+    rows, unknown = recommend(inputs, book), uncounted(inputs, book)
+    if unknown:
+        context.log.warning(
+            f"retail.stock: no count of the last week for {len(unknown)} stores ({', '.join(unknown[:5])}); whether they can sell "
+            f"what is recommended as of {day} is not known"
+        )
     kept.save(home.home, day, "recommendations", rows)
     shown = rows.filter(~pl.col("control")).drop("control")
     write_decisions(home.home, kept.RECOMMENDATIONS, day, identified(home.home, shown))
     per_kind = shown.group_by("kind").len().sort("kind")
     without = rows.filter("control")["customer_key"].n_unique()
     return dg.MaterializeResult(
-        metadata={"dagster/row_count": shown.height, "by kind": preview(per_kind), "customers kept without": without}
+        metadata={
+            "dagster/row_count": shown.height,
+            "by kind": preview(per_kind),
+            "customers kept without": without,
+            "stores without a stock count of the last week": unknown,
+        }
     )
 
 
@@ -373,7 +418,13 @@ def messages(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Materi
     kept.save(home.home, day, "messages", rows)
     write_decisions(home.home, kept.MESSAGES, day, identified(home.home, rows))
     kinds = rows.group_by("kind").len().sort("kind")
-    return dg.MaterializeResult(metadata={"dagster/row_count": rows.height, "by kind": preview(kinds)})
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": rows.height,
+            "by kind": preview(kinds),
+            "customers who agree and have no address": inputs.unreachable,
+        }
+    )
 
 
 @dg.asset(
@@ -437,7 +488,7 @@ def service_staffing(context: dg.AssetExecutionContext, home: HomeResource) -> d
 def message_outbox(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
     """Hands on what was not handed on before."""
     from npq_assets.retail import customer_output as kept
-    from npq_assets.retail.mail import addressees, carrier_of, send, to_send
+    from npq_assets.retail.mail import addressees, carrier_of, send, to_send, without_address
 
     day = as_of_of(context)
     carrier = carrier_of(home.home)
@@ -446,13 +497,17 @@ def message_outbox(context: dg.AssetExecutionContext, home: HomeResource) -> dg.
     # What was decided of the day before its inputs went away is not sent.
     if (reason := kept.skipped(home.home, day)) is not None:
         return skipped(reason)
-    handed = send(home.home, to_send(home.home, day), carrier, addressees(home.home), day)
+    people = addressees(home.home)
+    handed = send(home.home, to_send(home.home, day), carrier, people, day)
     if handed.refused or handed.note:
         context.log.warning(f"Messages as of {day}: {handed.refused} with an address that is not taken. {handed.note}")
     return dg.MaterializeResult(
         metadata={
             "handed on": len(handed.sent),
             "address not taken": handed.refused,
+            "customers who agree and have no address": without_address(people),
+            "messages without an address": handed.no_address,
+            "to be tried again": handed.later,
             "kept back by the weekly limit": handed.over_limit,
             "dry run": False,
             **({"note": handed.note} if handed.note else {}),
@@ -496,7 +551,7 @@ def customer_checks(context: dg.AssetCheckExecutionContext, home: HomeResource) 
         offers, sent, lists = frames
         assert offers is not None and sent is not None and lists is not None
         earlier = kept.other_decisions(home.home, kept.MESSAGES, day, 6, ["message_id"])
-        spent = kept.other_decisions(home.home, kept.OFFERS, day, MEMORY_DAYS, ["offer_id", "expected_cost"])
+        spent = kept.other_decisions(home.home, kept.OFFERS, day, _offer_days(inputs), ["offer_id", "expected_cost"])
         sites = kept.book_of(home.home, inputs)[0].people.select(KEY, "main_site")
         verdicts = judge_customers(inputs, offers, sent, lists, earlier, sites, spent)
     yield from check_results(MESSAGES_KEY, verdicts)

@@ -38,13 +38,13 @@ def judge_customers(
         main_sites: customer_key, main_site.
         spent: Offers sent on other days: offer_id, expected_cost.
     """
-    agreed = inputs.customers.filter(pl.col("marketing_consent")).select(KEY)
+    agreed = inputs.to_be_written_to
     without = [frame.join(agreed, on=KEY, how="anti").height for frame in (offers, messages)]
     consent = Verdict(
         "consent",
         not any(without),
         True,
-        f"{without[0]} offers and {without[1]} messages go to customers without consent",
+        f"{without[0]} offers and {without[1]} messages go to customers without consent or address",
     )
     return [
         consent,

@@ -14,13 +14,13 @@ from pathlib import Path
 import polars as pl
 
 from npq_assets.errors import Unavailable
+from npq_assets.retail.consent import STOPPED, in_doubt
+from npq_assets.retail.privacy import pseudonym, secret
 from npq_assets.settings import Home, Settings
 from npq_assets.storage import fingerprint
 
 KEY = "customer_key"
 HORIZON_DAYS = 28
-# Replies after which nobody is written to again, whatever the customer's record says.
-STOPPED = ("unsubscribed", "bounced")
 FIRST_DAY = date(2000, 1, 3)
 
 
@@ -34,7 +34,8 @@ class CustomerInputs:
         settings: The home's settings.
         purchases: Lines before the anchor: customer_key, basket_id, product_id, family, site_id, bought_on, bought_hour,
             quantity, amount, discount, margin.
-        customers: customer_key, marketing_consent (false after an unsubscription or a bounce).
+        customers: customer_key, marketing_consent (false after an unsubscription or a bounce, and while it is in doubt), reachable
+            (an address landed; true for all while the home knows no address and hands nothing on, since others do).
         products: product_id, name, family, unit_cost, unit_price.
         offers: offer_id, product_id, family, discount, cost_per_use, starts_on, ends_on, budget, targeted.
         outcomes: Of offers whose days are over: customer_key, offer_id, family, discount, cost_per_use, sent_on, redeemed,
@@ -56,6 +57,16 @@ class CustomerInputs:
     shelf: pl.DataFrame
     cases: pl.DataFrame
     returned: frozenset[str] = frozenset()
+
+    @cached_property
+    def to_be_written_to(self) -> pl.DataFrame:
+        """customer_key of those who agreed and whom a message can reach."""
+        return self.customers.filter(pl.col("marketing_consent") & pl.col("reachable")).select(KEY)
+
+    @cached_property
+    def unreachable(self) -> int:
+        """How many agreed and have no address."""
+        return self.customers.filter(pl.col("marketing_consent") & ~pl.col("reachable")).height
 
     @cached_property
     def weekly_snapshot(self) -> str:
@@ -95,8 +106,9 @@ def read_customer_inputs(home: Home, as_of: date) -> CustomerInputs:
     if purchases.is_empty():
         raise Unavailable("retail.baskets: no purchases of known customers before the week; land baskets and customers")
     purchases = purchases.sort("bought_on", KEY, "basket_id", "product_id", "site_id")
-    profile = _mart(home, "retail", "customer_profile").select(KEY, "marketing_consent").sort(KEY)
+    profile = _mart(home, "retail", "customer_profile").select(KEY, "marketing_consent", "reachable").sort(KEY)
     profile = without_consent(profile, _mart(home, "retail", "message_replies"), as_of)
+    profile = _now_allowed(home, profile)
     products = _mart(home, "common", "products")
     for name in ("name", "family", "unit_cost", "unit_price"):
         if name not in products.columns:
@@ -135,6 +147,16 @@ def without_consent(customers: pl.DataFrame, replies: pl.DataFrame, as_of: date)
     gone = replies.filter(pl.col("kind").is_in(STOPPED) & (pl.col("replied_at").dt.date() < as_of))
     still = ~pl.col(KEY).is_in(gone[KEY].unique().to_list())
     return customers.with_columns((pl.col("marketing_consent") & still).alias("marketing_consent"))
+
+
+def _now_allowed(home: Home, customers: pl.DataFrame) -> pl.DataFrame:
+    doubted = in_doubt(home)["customer_id"].unique().sort().to_list()
+    key = secret(home) if doubted else b""
+    keys = [pseudonym(key, customer) for customer in doubted]
+    elsewhere = not home.settings.publish and not customers["reachable"].any()
+    return customers.with_columns(
+        pl.col("marketing_consent") & ~pl.col(KEY).is_in(keys), pl.col("reachable") | elsewhere
+    )
 
 
 def _shelf(home: Home, as_of: date) -> pl.DataFrame:

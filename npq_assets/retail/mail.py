@@ -9,6 +9,7 @@ import os
 import re
 import smtplib
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from email.message import EmailMessage
@@ -21,8 +22,9 @@ import polars as pl
 from npq_assets.contracts import DECISIONS
 from npq_assets.errors import NpqError, RunError
 from npq_assets.publishing import read_decisions
-from npq_assets.retail.customer_inputs import KEY, STOPPED
-from npq_assets.retail.privacy import pseudonym, secret
+from npq_assets.retail.consent import STOPPED, in_doubt
+from npq_assets.retail.customer_inputs import KEY
+from npq_assets.retail.privacy import personal_folder, pseudonym, secret
 from npq_assets.settings import Home, Settings
 from npq_assets.storage import replacing, write_parquet
 
@@ -39,11 +41,15 @@ class Refused(Exception):
     """This message is not taken; others may be."""
 
 
+class Later(Refused):
+    """This message is not taken now; it may be soon (a server that makes strangers wait, a full mailbox)."""
+
+
 class Carrier(Protocol):
     """Takes one message at a time."""
 
     def deliver(self, message: EmailMessage) -> None:
-        """Hands the message on; raises Refused if this one is not taken, RunError if none is."""
+        """Hands the message on; raises Refused (or Later) if this one is not taken, RunError if none is."""
         ...
 
 
@@ -89,16 +95,23 @@ class SmtpCarrier:
         """Sends one message.
 
         Raises:
-            Refused: The server does not take this message.
+            Refused: The server does not take this message; Later if not yet.
             RunError: The server cannot be reached, does not encrypt or log in as asked, or takes nothing.
         """
         try:
-            with self._connected() as server:
-                try:
-                    server.send_message(message)
-                except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError, smtplib.SMTPNotSupportedError) as error:
-                    # One address that is not taken must not keep the messages to all others.
-                    raise Refused(type(error).__name__) from error
+            server = self._connected()
+            try:
+                server.send_message(message)
+            except smtplib.SMTPNotSupportedError as error:
+                raise Refused(type(error).__name__) from error
+            except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError) as error:
+                # One address that is not taken must not keep the messages to all others.
+                raise (Later if _passes(error) else Refused)(type(error).__name__) from error
+            finally:
+                # The message is the server's from its answer on, whatever becomes of the farewell.
+                with suppress(OSError, smtplib.SMTPException):
+                    server.quit()
+                server.close()
         except smtplib.SMTPAuthenticationError:
             # Without what the server said, which may repeat the name and more.
             raise self._stopped(f"refuses the login; check smtp_user and {PASSWORD}") from None
@@ -142,6 +155,13 @@ class SmtpCarrier:
         )
 
 
+def _passes(error: smtplib.SMTPRecipientsRefused | smtplib.SMTPDataError) -> bool:
+    """Whether the server says that it may take the message later (RFC 5321, 4.2.1: codes of 400 to 499)."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return all(400 <= code < 500 for code, _ in error.recipients.values())
+    return 400 <= error.smtp_code < 500
+
+
 def _is_here(host: str) -> bool:
     return host in ("localhost", "127.0.0.1", "::1")
 
@@ -154,12 +174,16 @@ class Handed:
         sent: Ids of those that left now.
         refused: How many have an address that is none, or that the server does not take.
         over_limit: How many wait since enough left to the customer within seven days.
+        no_address: How many go to customers who agree but have no address.
+        later: How many wait since the server does not take them yet.
         note: Why nothing was tried, if so.
     """
 
     sent: list[str]
     refused: int = 0
     over_limit: int = 0
+    no_address: int = 0
+    later: int = 0
     note: str = ""
 
 
@@ -180,20 +204,20 @@ def send(home: Home, messages: pl.DataFrame, carrier: Carrier, people: pl.DataFr
     Raises:
         RunError: The mail server does not work; what did not leave is noted and leaves with the next run.
     """
-    folder = _folder(home)
-    left = _what_left(folder)
+    folder, key = _folder(home), secret(home)
+    left = _what_left(home)
     if (folder / "leaving.csv").exists():  # an interrupted run's: a new line must not go on in one that it tore
-        write_parquet(left, folder / "sent.parquet")
-        (folder / "leaving.csv").unlink()
+        _remember(home, left)
     if left.filter(pl.col("left_on") > day).height:
         return Handed([], note="messages of a later day have left already; nothing leaves for this day any more")
     known = set(left["message_id"].to_list())
     week = left.filter(pl.col("left_on") > day - timedelta(days=7)).drop_nulls(KEY)
     counts = dict(week.group_by(KEY).len().iter_rows())
-    allowed = people.filter(pl.col("marketing_consent").fill_null(False) & pl.col("email").is_not_null())
+    allowed = people.filter(pl.col("marketing_consent").fill_null(False))
     rows = messages.join(allowed.select("customer_id", "email"), on="customer_id", how="inner").sort("message_id")
     rows = rows.filter(~pl.col("message_id").is_in(sorted(known)))
-    key, sent, tried, over, refused = secret(home), list[str](), 0, 0, 0
+    no_address, rows = rows["email"].null_count(), rows.drop_nulls("email")
+    sent, later, tried, over, refused = list[str](), list[str](), 0, 0, 0
     waiting = folder / "waiting.parquet"
     try:
         for row in rows.iter_rows(named=True):
@@ -205,6 +229,8 @@ def send(home: Home, messages: pl.DataFrame, carrier: Carrier, people: pl.DataFr
             else:
                 try:
                     carrier.deliver(_email(row, home.settings.sender))
+                except Later:
+                    later.append(row["message_id"])
                 except Refused:
                     refused += 1
                 else:
@@ -214,13 +240,13 @@ def send(home: Home, messages: pl.DataFrame, carrier: Carrier, people: pl.DataFr
             tried += 1
     finally:
         if sent:
-            write_parquet(_what_left(folder), folder / "sent.parquet")
-            (folder / "leaving.csv").unlink()
-        if tried < rows.height:
-            write_parquet(rows[tried:].select("message_id", "as_of"), waiting)
+            _remember(home, _what_left(home))
+        left_over = rows.with_row_index("__n").filter((pl.col("__n") >= tried) | pl.col("message_id").is_in(later))
+        if left_over.height:
+            write_parquet(left_over.select("message_id", "as_of"), waiting)
         else:
             waiting.unlink(missing_ok=True)
-    return Handed(sent, refused, over)
+    return Handed(sent, refused, over, no_address, len(later))
 
 
 def to_send(home: Home, day: date) -> pl.DataFrame:
@@ -245,7 +271,7 @@ def on_the_way(home: Home) -> pl.DataFrame:
     The days between are those as of which the message may have been decided: a retry leaves up to two days later.
     """
     folder = _folder(home)
-    left = _what_left(folder).select(
+    left = _what_left(home).select(
         "message_id", (pl.col("left_on") - timedelta(days=RETRY_DAYS)).alias("since"), pl.col("left_on").alias("until")
     )
     if not (folder / "waiting.parquet").exists():
@@ -258,11 +284,22 @@ def _folder(home: Home) -> Path:
     return home.root / "outbox" / "retail" / "messages"
 
 
-def _what_left(folder: Path) -> pl.DataFrame:
+def _memories(home: Home) -> tuple[Path, Path]:
+    """What left is remembered twice: whoever empties the outbox must not make npq write to everybody again."""
+    return _folder(home) / "sent.parquet", home.root / "personal" / "messages_left.parquet"
+
+
+def _remember(home: Home, left: pl.DataFrame) -> None:
+    personal_folder(home)
+    for place in _memories(home):
+        write_parquet(left, place)
+    (_folder(home) / "leaving.csv").unlink()
+
+
+def _what_left(home: Home) -> pl.DataFrame:
     """message_id, customer_key, left_on of all that left: the memory, and the journal that an interrupted run left behind."""
-    frames = [pl.DataFrame(schema=_LEFT)]
-    if (folder / "sent.parquet").exists():
-        frames.append(pl.read_parquet(folder / "sent.parquet"))
+    folder = _folder(home)
+    frames = [pl.DataFrame(schema=_LEFT), *(pl.read_parquet(place) for place in _memories(home) if place.exists())]
     if (folder / "leaving.csv").exists():
         # A line that a dying process did not finish is not noted.
         words = dict.fromkeys(_LEFT, pl.String)
@@ -305,7 +342,7 @@ def _smtp_of(settings: Settings) -> SmtpCarrier:
 
 
 def addressees(home: Home) -> pl.DataFrame:
-    """customer_id, email, marketing_consent as landed; no consent is left to who unsubscribed or could not be reached."""
+    """customer_id, email, marketing_consent as landed; none is left to who unsubscribed, was not reached or is in doubt."""
     place = home.raw_table("retail", "customers")
     wanted = {"customer_id": pl.String, "email": pl.String, "marketing_consent": pl.Boolean}
     if not place.exists():
@@ -315,11 +352,16 @@ def addressees(home: Home) -> pl.DataFrame:
         (pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(kind)
         for name, kind in wanted.items()
     )
+    gone = in_doubt(home)["customer_id"].to_list()
     replies = home.raw_table("retail", "message_replies")
-    if not replies.exists():
-        return people
-    gone = pl.read_parquet(replies).filter(pl.col("kind").is_in(STOPPED))["customer_id"].unique().to_list()
+    if replies.exists():
+        gone += pl.read_parquet(replies).filter(pl.col("kind").is_in(STOPPED))["customer_id"].to_list()
     return people.with_columns(pl.col("marketing_consent") & ~pl.col("customer_id").is_in(gone))
+
+
+def without_address(people: pl.DataFrame) -> int:
+    """How many of the addressees agree and have no address."""
+    return people.filter(pl.col("marketing_consent").fill_null(False) & pl.col("email").is_null()).height
 
 
 def _email(row: dict[str, object], sender: str) -> EmailMessage:

@@ -54,7 +54,7 @@ def todays_messages(
         recommendations: Today's, for the win-back.
 
     Returns:
-        The columns of MESSAGES and decision_id, as_of, input_snapshot; the weekly limit and consent kept.
+        The columns of MESSAGES and decision_id, as_of, input_snapshot; consent and the weekly limit kept.
     """
     rows = [
         *_late(late),
@@ -64,8 +64,7 @@ def todays_messages(
     ]
     due = datetime.combine(inputs.as_of, SEND_AT, UTC)
     wanted = pl.DataFrame([{**row, "channel": "email", "due_at": due} for row in rows], schema=MESSAGES)
-    consenting = inputs.customers.filter(pl.col("marketing_consent")).select(KEY)
-    wanted = wanted.join(consenting, on=KEY, how="semi")
+    wanted = wanted.join(inputs.to_be_written_to, on=KEY, how="semi")
     wanted = wanted.join(earlier.select("message_id").unique(), on="message_id", how="anti")
     near = (pl.col("as_of") > inputs.as_of - WIN_BACK_EVERY) & (pl.col("as_of") < inputs.as_of + WIN_BACK_EVERY)
     silent = earlier.filter((pl.col("kind") == "win_back") & near)

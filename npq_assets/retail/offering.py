@@ -36,6 +36,8 @@ FEATURES = (
     "past_use_x_family",
 )
 TEST_SIZE = 100
+# Of families without unit costs; the plan says so.
+ASSUMED_MARGIN = 0.3
 HISTORY_DAYS = 182
 # Days of the past whose offers the level of forecast demand is taken to hold.
 HELD_DAYS = 91
@@ -86,13 +88,14 @@ def plan_offers(
     if this_week.height:
         return _nothing(inputs, f"this week's offers were sent as of {cast('date', this_week['as_of'].max())}")
     if offers.is_empty():
-        return _nothing(inputs, "no offer to single customers runs this week")
+        return _nothing(inputs, "no offer to single customers (targeted in retail.offers) runs this week")
     offers, left_out = _sold(inputs, offers)
     if offers.is_empty():
         return _nothing(inputs, left_out)
-    consenting = inputs.customers.filter(pl.col("marketing_consent")).select(KEY)
+    consenting = inputs.to_be_written_to
     if consenting.is_empty():
-        return _nothing(inputs, "no customer has agreed to be written to")
+        unreachable = f"; {inputs.unreachable} who agreed have no address" if inputs.unreachable else ""
+        return _nothing(inputs, f"no customer who can be reached has agreed to be written to{unreachable}")
     response, use_size = _response(inputs)
     pairs = _pairs(inputs, book, offers, consenting, earlier)
     if pairs.is_empty():
@@ -118,7 +121,7 @@ def plan_offers(
     chosen = result.plan.rename({"customer": KEY}).join(pairs.drop("profit", "cost"), on=[KEY, "offer_id"], how="left")
     share = inputs.settings.control_share
     control = [_draw(inputs, key, offer) < share for key, offer in chosen.select(KEY, "offer_id").iter_rows()]
-    margin = (pairs["unit_margin_share"].fill_null(0.3) - pairs["discount"]).clip(0.05, 1.0)
+    margin = (pairs["unit_margin_share"].fill_null(ASSUMED_MARGIN) - pairs["discount"]).clip(0.05, 1.0)
     pairs = pairs.with_columns(margin.alias("kept"))
     chosen = chosen.with_columns(pl.Series("control", control, dtype=pl.Boolean)).join(
         pairs.select(KEY, "offer_id", "kept"), on=[KEY, "offer_id"], how="left"
@@ -140,7 +143,8 @@ def plan_offers(
     )
     sent = _traced(inputs, sent)
     accounts = _accounts(inputs, offers, problem, result, naive)
-    facts = _facts(response, result, sent, naive, budgets) | ({"note": left_out} if left_out else {})
+    note = "; ".join(words for words in (left_out, _without_margin(inputs, offers)) if words)
+    facts = _facts(response, result, sent, naive, budgets) | ({"note": note} if note else {})
     return OfferPlan(sent, result, accounts, facts)
 
 
@@ -157,6 +161,19 @@ def _sold(inputs: CustomerInputs, offers: pl.DataFrame) -> tuple[pl.DataFrame, s
     return offers.filter(known), (
         f"left out, since no known customer bought anything they are on in the last half year: {', '.join(names[:5])}"
         f"{f' and {len(names) - 5} more' if len(names) > 5 else ''}; check product_id, family and common.products"
+    )
+
+
+def _without_margin(inputs: CustomerInputs, offers: pl.DataFrame) -> str:
+    """A sentence on the offers whose families have no unit cost, so that a margin is assumed; empty if none."""
+    priced = _lines(inputs).filter(pl.col("margin").is_not_null())["family"].unique().to_list()
+    names = _with_family(inputs, offers).filter(~pl.col("family").is_in(priced))["offer_id"].to_list()
+    if not names:
+        return ""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (
+        f"a margin of {ASSUMED_MARGIN:.0%} is assumed of {', '.join(names[:5])}{more}, since no product of theirs that was bought "
+        "has a unit_cost in common.products"
     )
 
 
@@ -282,7 +299,7 @@ def _features(inputs: CustomerInputs, rows: pl.DataFrame, day: date) -> pl.DataF
         pl.col("price_sensitivity").fill_null(0.0),
         pl.col("promotion_share", "family_promotion_share").fill_null(usual),
         pl.col("amount", "price").fill_null(1.0),
-        pl.col("unit_margin_share", "list_margin").fill_null(0.3),
+        pl.col("unit_margin_share", "list_margin").fill_null(ASSUMED_MARGIN),
         pl.col("cost_per_use").fill_null(0.0) if "cost_per_use" in out.columns else pl.lit(0.0).alias("cost_per_use"),
         pl.col("discount").fill_null(0.0),
     ).with_columns(

@@ -43,13 +43,28 @@ def personal_folder(home: Home) -> Path:
 
 
 def secret(home: Home) -> bytes:
-    """The home's secret, made when first needed. Without it no pseudonym can be traced or repeated."""
+    """The home's secret, made when first needed. Without it no pseudonym can be traced or repeated.
+
+    Raises:
+        NpqError: It is gone or damaged while things stand that only it can read: with a new one, who was forgotten would be known
+            again, and who was written to would be written to once more.
+    """
     place = personal_folder(home) / "secret.key"
     if not place.exists():
+        needed = [p for p in (forgotten_place(home), place.parent / "messages_left.parquet") if p.exists()]
+        if needed:
+            names = " and ".join(p.name for p in needed)
+            raise NpqError(f"{place}: gone, but {names} can be read with it only; put it back from a copy")
         with replacing(place) as temporary:
             temporary.write_text(secrets.token_hex(32))
         os.chmod(place, 0o600)
-    return bytes.fromhex(place.read_text().strip())
+    try:
+        key = bytes.fromhex(place.read_text().strip())
+    except ValueError:
+        key = b""
+    if len(key) < 16:
+        raise NpqError(f"{place}: holds no key of at least 32 hex digits; put it back from a copy")
+    return key
 
 
 def pseudonym(key: bytes, customer_id: str) -> str:

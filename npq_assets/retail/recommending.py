@@ -105,6 +105,13 @@ def recommend(inputs: CustomerInputs, book: CustomerBook) -> pl.DataFrame:
     )
 
 
+def uncounted(inputs: CustomerInputs, book: CustomerBook) -> list[str]:
+    """Stores of customers without a stock count of the last week: whether they can sell what is recommended is not known."""
+    fresh = inputs.shelf.filter(pl.col("counted_on") >= inputs.as_of - timedelta(days=7))["site_id"].unique().to_list()
+    stores = book.people["main_site"].drop_nulls().unique().sort()
+    return stores.filter(~stores.is_in(fresh)).to_list()
+
+
 def kept_without(inputs: CustomerInputs, keys: list[str]) -> list[str]:
     """Customers who get no recommendations in this round of weeks: `control_share` of them, drawn by their key alone."""
     number = (inputs.anchor.toordinal() - 1) // 7 // ROUND_WEEKS

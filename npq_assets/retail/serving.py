@@ -27,6 +27,7 @@ AT_RISK = {
 }
 OTHER = 0.01
 LATE_FACTOR = 3.0
+FRESH = timedelta(days=7)
 SHIFTS = ((8, 11), (11, 14), (14, 17), (17, 20))
 DAYS = 7
 SCENARIOS = 40
@@ -38,7 +39,8 @@ class Facts:
     """What a draft may use, as of the day.
 
     Attributes:
-        deliveries: delivery_id, customer_key, due_at, promised_at, arrived_at, source_file, source_line.
+        deliveries: delivery_id, customer_key, due_at, departed_at, promised_at, arrived_at, source_file, source_line, and the row
+            of the trip: trip_file, trip_line.
         stock: site_id, product_id, on_hand, counted_on, source_file, source_line: the latest count.
         coming: site_id, product_id, arrives_on, quantity, source_file, source_line: open orders.
     """
@@ -121,6 +123,8 @@ def _delivery(row: dict[str, Any], facts: Facts, inputs: CustomerInputs) -> tupl
         return "We are looking for your delivery and will write as soon as we have found it.", []
     it = mine.row(0, named=True)
     trace = [f"{it['source_file']}:{it['source_line']}"]
+    if it["trip_file"] is not None and (it["departed_at"] is not None or it["arrived_at"] is not None):
+        trace.append(f"{it['trip_file']}:{it['trip_line']}")
     if it["arrived_at"] is not None:
         return f"Delivery {it['delivery_id']} arrived on {it['arrived_at']:%Y-%m-%d at %H:%M}.", trace
     when = it["promised_at"] or it["due_at"]
@@ -130,7 +134,9 @@ def _delivery(row: dict[str, Any], facts: Facts, inputs: CustomerInputs) -> tupl
             "looking for it and will write as soon as we have found it.",
             trace,
         )
-    return f"Delivery {it['delivery_id']} is under way; it was promised for {when:%Y-%m-%d at %H:%M}.", trace
+    # Without a departure nobody knows whether it has left.
+    state = "is under way; it was" if it["departed_at"] is not None else "is"
+    return f"Delivery {it['delivery_id']} {state} promised for {when:%Y-%m-%d at %H:%M}.", trace
 
 
 def _stock(row: dict[str, Any], facts: Facts, inputs: CustomerInputs) -> tuple[str, list[str]]:
@@ -140,21 +146,26 @@ def _stock(row: dict[str, Any], facts: Facts, inputs: CustomerInputs) -> tuple[s
     names = dict(inputs.products.filter(pl.col("product_id") == product).select("product_id", "name").iter_rows())
     name = names.get(product) or product
     at = (pl.col("product_id") == product) & ((pl.col("site_id") == site) if site else pl.lit(True))
-    stock = facts.stock.filter(at & (pl.col("on_hand") > 0)).sort("site_id")
+    # What was never counted there, or long ago, says neither that it is on the shelf nor that it is sold out.
+    counted = facts.stock.filter(at & (pl.col("counted_on") >= inputs.as_of - FRESH)).sort("site_id")
+    if counted.is_empty():
+        return _unknown(row, facts, inputs)
+    stock = counted.filter(pl.col("on_hand") > 0)
     if stock.height:
         it = stock.row(0, named=True)
         return (
             f"{name} is on the shelf of store {it['site_id']}: {it['on_hand']:.0f} counted on {it['counted_on']}.",
             [f"{it['source_file']}:{it['source_line']}"],
         )
+    empty = [f"{it['source_file']}:{it['source_line']}" for it in counted.head(3).iter_rows(named=True)]
     coming = facts.coming.filter(at & (pl.col("arrives_on") >= inputs.as_of)).sort("arrives_on", "site_id")
     if coming.height:
         it = coming.row(0, named=True)
         return (
             f"{name} is sold out; the next delivery to store {it['site_id']} is due on {it['arrives_on']}.",
-            [f"{it['source_file']}:{it['source_line']}"],
+            [*empty, f"{it['source_file']}:{it['source_line']}"],
         )
-    return f"{name} is sold out, and no delivery is booked yet.", []
+    return f"{name} is sold out, and no delivery is booked yet.", empty
 
 
 def _basket(row: dict[str, Any], facts: Facts, inputs: CustomerInputs) -> tuple[str, list[str]]:
@@ -359,4 +370,9 @@ def plan_service(
     now = datetime.combine(inputs.as_of, datetime.min.time(), UTC)
     expected = [now + timedelta(hours=hours) if np.isfinite(hours) else None for hours in waits]
     queue = queue.with_columns(pl.Series("answered_by", expected, dtype=pl.Datetime("us", "UTC")))
-    return ServicePlan(queue, staff, {**found, "open requests": queue.height})
+    found["open requests"] = queue.height
+    month = inputs.cases.filter(pl.col("opened_on") < inputs.as_of - timedelta(days=28)).height
+    if month and inputs.cases["closed_at"].null_count() == inputs.cases.height:
+        never = f"no request was ever closed (closed_at is empty), so that {month} of over four weeks ago count as open"
+        found["note"] = f"{found['note']}; {never}" if "note" in found else never
+    return ServicePlan(queue, staff, found)

@@ -18,7 +18,7 @@ from npq_assets.publishing import write_decisions
 from npq_assets.retail import customer_output
 from npq_assets.retail.customer_book import CustomerBook
 from npq_assets.retail.customer_checks import judge_customers
-from npq_assets.retail.customer_inputs import KEY, CustomerInputs, without_consent
+from npq_assets.retail.customer_inputs import KEY, CustomerInputs, _now_allowed, without_consent
 from npq_assets.retail.customer_link import DEMAND, CustomerLink
 from npq_assets.retail.demand import DemandForecast
 from npq_assets.retail.messaging import (
@@ -29,7 +29,7 @@ from npq_assets.retail.messaging import (
     room_taken,
     todays_messages,
 )
-from npq_assets.retail.offering import defection_cost, demand_effect, plan_offers
+from npq_assets.retail.offering import _without_margin, defection_cost, demand_effect, plan_offers
 from npq_assets.retail.privacy import pseudonym, secret
 from npq_assets.retail.recommending import (
     LEAST_ON_HAND,
@@ -39,8 +39,9 @@ from npq_assets.retail.recommending import (
     measure_effect,
     recommend,
     recommended_units,
+    uncounted,
 )
-from npq_assets.retail.serving import Facts, plan_staff, rank_requests
+from npq_assets.retail.serving import Facts, plan_service, plan_staff, rank_requests
 from npq_assets.settings import Home, Settings
 
 DAY = date(2025, 3, 5)  # a Wednesday
@@ -60,7 +61,7 @@ def inputs(**changes: Any) -> CustomerInputs:
     ]  # fmt: skip
     frames: dict[str, Any] = {
         "purchases": pl.DataFrame(lines),
-        "customers": pl.DataFrame({KEY: PEOPLE, "marketing_consent": [True, True, False]}),
+        "customers": pl.DataFrame({KEY: PEOPLE, "marketing_consent": [True, True, False], "reachable": [True] * 3}),
         "products": pl.DataFrame(
             {"product_id": ["RICE", "TEA"], "name": ["Rice", "Tea"], "family": ["food", "drinks"],
              "unit_cost": [1.0, 1.0], "unit_price": [2.0, 2.0]}
@@ -199,7 +200,10 @@ def test_without_controls_the_effect_is_unknown_and_half_are_kept() -> None:
     people = [f"p{k:03d}" for k in range(40)]
     base = inputs()
     lines = pl.concat([base.purchases.filter(pl.col(KEY) == "ann").with_columns(pl.lit(p).alias(KEY)) for p in people])
-    given = inputs(purchases=lines, customers=pl.DataFrame({KEY: people, "marketing_consent": [True] * 40}))
+    given = inputs(
+        purchases=lines,
+        customers=pl.DataFrame({KEY: people, "marketing_consent": [True] * 40, "reachable": [True] * 40}),
+    )
     view = CustomerBook(pl.DataFrame({KEY: people}), pl.DataFrame())
     plan = plan_offers(given, view, UNSENT)
     assert plan.sent.height and not plan.sent["effect_known"].any() and plan.sent["expected_profit"].sum() == 0
@@ -217,13 +221,17 @@ def case(**values: Any) -> dict[str, Any]:
 
 
 def test_requests_are_answered_from_facts_with_the_rows_behind_them() -> None:
-    stock = {"site_id": ["S1"], "product_id": ["TEA"], "on_hand": [0.0], "counted_on": [DAY], "source_file": ["s.csv"],
-             "source_line": [9]}  # fmt: skip
+    stock = {"site_id": ["S1", "S1"], "product_id": ["TEA", "RICE"], "on_hand": [0.0, 5.0],
+             "counted_on": [DAY, DAY - timedelta(days=30)], "source_file": ["s.csv"] * 2, "source_line": [9, 2]}  # fmt: skip
     coming = {"site_id": ["S1"], "product_id": ["TEA"], "arrives_on": [DAY + timedelta(days=2)], "quantity": [8.0],
               "source_file": ["o.csv"], "source_line": [4]}  # fmt: skip
-    deliveries = {"delivery_id": ["D1", "D2"], KEY: ["bob"] * 2, "due_at": [datetime(2025, 3, 4, 12, tzinfo=UTC)] * 2,
-                  "promised_at": [None] * 2, "arrived_at": [datetime(2025, 3, 4, 13, tzinfo=UTC), None],
-                  "source_file": ["d.csv"] * 2, "source_line": [7, 8]}  # fmt: skip
+    noon, left = datetime(2025, 3, 4, 12, tzinfo=UTC), datetime(2025, 3, 4, 9, tzinfo=UTC)
+    later = noon + timedelta(days=2)
+    deliveries = {"delivery_id": ["D1", "D2", "D3", "D4"], KEY: ["bob"] * 4, "due_at": [noon, noon, later, later],
+                  "departed_at": [left, None, None, left], "promised_at": [None] * 4,
+                  "arrived_at": [datetime(2025, 3, 4, 13, tzinfo=UTC), None, None, None],
+                  "source_file": ["d.csv"] * 4, "source_line": [7, 8, 9, 10],
+                  "trip_file": ["t.csv", None, "t.csv", "t.csv"], "trip_line": [3, None, 5, 6]}  # fmt: skip
     facts = Facts(pl.DataFrame(deliveries), pl.DataFrame(stock), pl.DataFrame(coming))
     asked = [
         case(product_id="TEA"),
@@ -233,18 +241,29 @@ def test_requests_are_answered_from_facts_with_the_rows_behind_them() -> None:
         case(request_id="R5", topic="refund", basket_id="bob0"),
         case(request_id="R6", topic="delivery late", delivery_id="D1"),
         case(request_id="R7", topic="delivery late", delivery_id="D2", **{KEY: "bob"}),
+        case(request_id="R8", topic="where is my delivery", delivery_id="D3", **{KEY: "bob"}),
+        case(request_id="R9", topic="where is my delivery", delivery_id="D4", **{KEY: "bob"}),
+        case(request_id="RA", product_id="RICE"),
+        case(request_id="RB", product_id="NEVER-COUNTED"),
     ]
     cases = pl.DataFrame(asked, schema_overrides={"closed_at": pl.Datetime("us", "UTC"), "basket_rows": pl.String})
     found = {row["request_id"]: row for row in rank_requests(inputs(cases=cases), book(), facts).iter_rows(named=True)}
     assert "the next delivery to store S1 is due on 2025-03-07" in found["R1"]["draft"]
-    assert found["R1"]["facts"] == "r.csv:2; o.csv:4"
-    assert "arrived on 2025-03-04 at 13:00" in found["R2"]["draft"] and found["R2"]["facts"].endswith("d.csv:7")
+    assert found["R1"]["facts"] == "r.csv:2; s.csv:9; o.csv:4"
+    assert "arrived on 2025-03-04 at 13:00" in found["R2"]["draft"] and found["R2"]["facts"].endswith(
+        "d.csv:7; t.csv:3"
+    )
     assert found["R2"]["rank"] == 1  # the best customer, about the gravest topic
     assert "1 x Tea for 2.00" in found["R3"]["draft"] and found["R3"]["facts"] == "r.csv:2; b.csv:3; b.csv:4"
     assert found["R4"]["promise_broken"] and "A colleague will look into it" in found["R4"]["draft"]
     # Another customer's purchase or delivery is told to nobody.
     assert "Tea" not in found["R5"]["draft"]
     assert "D1" not in found["R6"]["draft"] and found["R6"]["facts"] == "r.csv:2"
+    # Under way is what is known to have left.
+    assert "Delivery D3 is promised for" in found["R8"]["draft"] and found["R8"]["facts"] == "r.csv:2; d.csv:9"
+    assert "D4 is under way" in found["R9"]["draft"] and found["R9"]["facts"] == "r.csv:2; d.csv:10; t.csv:6"
+    # A count of a month ago, or none, says neither that it is there nor that it is sold out.
+    assert all("A colleague will look into it" in found[request]["draft"] for request in ("RA", "RB"))
     # Nobody says that what should have come yesterday is under way.
     assert "its arrival is not recorded" in found["R7"]["draft"] and "under way" not in found["R7"]["draft"]
 
@@ -429,7 +448,7 @@ def many(**changes: Any) -> tuple[CustomerInputs, CustomerBook]:
     people = [f"p{k:03d}" for k in range(40)]
     ann = inputs().purchases.filter(pl.col(KEY) == "ann")
     lines = pl.concat([ann.with_columns(pl.lit(p).alias(KEY)) for p in people])
-    agreed = pl.DataFrame({KEY: people, "marketing_consent": [True] * 40})
+    agreed = pl.DataFrame({KEY: people, "marketing_consent": [True] * 40, "reachable": [True] * 40})
     return inputs(purchases=lines, customers=agreed, **changes), CustomerBook(
         pl.DataFrame({KEY: people}), pl.DataFrame()
     )
@@ -553,3 +572,56 @@ def test_lines_without_a_unit_cost_do_not_make_margins_nothing() -> None:
     half = inputs().purchases.with_columns(pl.when(pl.col("product_id") == "TEA").then("margin").alias("margin"))
     priced = defection_cost(inputs(), book())["defection_cost"].to_list()
     assert defection_cost(inputs(purchases=half), book())["defection_cost"].to_list() == pytest.approx(priced)
+
+
+def test_who_has_no_address_takes_no_budget_and_no_contact() -> None:
+    people = pl.DataFrame({KEY: PEOPLE, "marketing_consent": [True, True, False], "reachable": [False, True, True]})
+    given = inputs(customers=people)
+    assert set(plan_offers(given, book(), UNSENT).sent[KEY]) == {"bob"}
+    assert set(messages(given, offered("ann", "bob"))[KEY]) == {"bob"}
+    assert given.unreachable == 1
+    nobody = plan_offers(inputs(customers=people.with_columns(pl.lit(False).alias("reachable"))), book(), UNSENT)
+    assert nobody.sent.is_empty() and "2 who agreed have no address" in nobody.facts["note"]
+
+
+def test_addresses_may_be_kept_elsewhere_only_where_others_send(tmp_path: Path) -> None:
+    people = pl.DataFrame({KEY: PEOPLE, "marketing_consent": [True, True, False], "reachable": [False] * 3})
+    assert _now_allowed(Home(tmp_path), people)["reachable"].all()
+    assert not _now_allowed(Home(tmp_path, Settings(publish=True)), people)["reachable"].any()
+    some = people.with_columns(pl.col(KEY).eq("bob").alias("reachable"))
+    assert _now_allowed(Home(tmp_path), some)["reachable"].to_list() == [False, True, False]
+
+
+def test_the_budget_of_a_long_offer_remembers_its_first_weeks() -> None:
+    from npq_assets.retail.customer_assets import MEMORY_DAYS, _offer_days
+
+    assert _offer_days(inputs()) == MEMORY_DAYS
+    long = inputs().offers.with_columns(pl.lit(DAY - timedelta(days=200)).alias("starts_on"))
+    assert _offer_days(inputs(offers=long)) >= 200 + 6
+    over = long.with_columns(pl.lit(MONDAY - timedelta(days=1)).alias("ends_on"))
+    assert _offer_days(inputs(offers=over)) == MEMORY_DAYS
+
+
+def test_an_assumed_margin_is_named() -> None:
+    priced, offers = inputs(), inputs().offers
+    assert _without_margin(priced, offers) == ""
+    without = inputs(purchases=priced.purchases.with_columns(pl.lit(None, pl.Float64).alias("margin")))
+    assert "30% is assumed of X" in _without_margin(without, offers)
+
+
+def test_stores_whose_shelves_nobody_counted_lately_are_named() -> None:
+    assert uncounted(inputs(), book()) == []
+    old = inputs().shelf.with_columns(pl.lit(DAY - timedelta(days=8)).alias("counted_on"))
+    assert uncounted(inputs(shelf=old), book()) == uncounted(inputs(shelf=old.clear()), book()) == ["S1"]
+
+
+def test_requests_of_which_none_was_ever_closed_are_called_that() -> None:
+    facts = Facts(pl.DataFrame(), pl.DataFrame(), pl.DataFrame())
+
+    def note(closed_at: datetime | None) -> str:
+        old = case(request_id="R2", topic="x", opened_on=DAY - timedelta(days=40), closed_at=closed_at)
+        cases = pl.DataFrame([case(topic="x"), old], schema_overrides={"closed_at": pl.Datetime("us", "UTC")})
+        return str(plan_service(inputs(cases=cases), book(), facts).facts.get("note", ""))
+
+    assert "1 of over four weeks ago count as open" in note(None)
+    assert "ever closed" not in note(datetime(2025, 2, 1, tzinfo=UTC))

@@ -20,7 +20,7 @@ from npq_assets.contracts import DECISIONS
 from npq_assets.errors import NpqError, RunError
 from npq_assets.publishing import write_decisions
 from npq_assets.retail import mail
-from npq_assets.retail.mail import FileCarrier, SmtpCarrier, addressees, carrier_of, send, to_send
+from npq_assets.retail.mail import FileCarrier, SmtpCarrier, addressees, carrier_of, on_the_way, send, to_send
 from npq_assets.settings import Home, Settings
 
 MESSAGES = pl.DataFrame(
@@ -46,16 +46,22 @@ PEOPLE = pl.DataFrame(
 class Inbox:
     def __init__(self) -> None:
         self.got: list[Any] = []
+        self.rude = False
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
         if address.startswith("gone"):
             return "550 no such user"
+        if address.startswith("later") and not self.got:
+            return "451 greylisted, try again later"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         self.got.append(envelope)
         return "250 OK"
+
+    async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:
+        return "421 closing" if self.rude else "221 bye"
 
 
 @pytest.fixture
@@ -236,6 +242,39 @@ def test_one_bad_address_keeps_nobody_elses_message(tmp_path: Path, server: tupl
         corrected = send(home, MESSAGES, carrier, everybody, DAY)
         assert corrected.sent == ["m1"]
     assert {tuple(e.rcpt_tos) for e in inbox.got} == {(f"c{k}@example.org",) for k in (1, 2, 3)}
+
+
+def test_what_a_server_took_has_left_however_it_says_goodbye(tmp_path: Path, server: tuple[int, Inbox]) -> None:
+    port, inbox = server
+    inbox.rude = True
+    home, carrier = Home(tmp_path), SmtpCarrier("127.0.0.1", port)
+    assert send(home, MESSAGES, carrier, PEOPLE, DAY).sent == ["m1", "m3"]
+    assert send(home, MESSAGES, carrier, PEOPLE, DAY).sent == [] and len(inbox.got) == 2
+
+
+def test_what_a_server_does_not_take_yet_waits(tmp_path: Path, server: tuple[int, Inbox]) -> None:
+    port, _ = server
+    home, carrier = Home(tmp_path), SmtpCarrier("127.0.0.1", port)
+    people = PEOPLE.with_columns(pl.Series("email", ["later@example.org", "c2@example.org", "c3@example.org"]))
+    handed = send(home, MESSAGES, carrier, people, DAY)
+    assert (handed.sent, handed.refused, handed.later) == (["m3"], 0, 1)
+    assert on_the_way(home).filter(pl.col("message_id") == "m1").height == 1
+    assert send(home, MESSAGES, carrier, people, DAY).sent == ["m1"]
+    assert not (tmp_path / "outbox/retail/messages/waiting.parquet").exists()
+
+
+def test_who_agrees_and_has_no_address_gets_nothing_and_is_counted(tmp_path: Path) -> None:
+    people = PEOPLE.with_columns(pl.Series("email", [None, None, "c3@example.org"]))
+    handed = send(Home(tmp_path), MESSAGES, FileCarrier(tmp_path / "out"), people, DAY)
+    assert (handed.sent, handed.no_address) == (["m3"], 1)
+
+
+def test_what_left_is_known_after_the_outbox_is_emptied(tmp_path: Path) -> None:
+    home, folder = Home(tmp_path), tmp_path / "outbox/retail/messages"
+    assert send(home, MESSAGES, FileCarrier(folder), PEOPLE, DAY).sent == ["m1", "m3"]
+    shutil.rmtree(tmp_path / "outbox")
+    assert send(home, MESSAGES, FileCarrier(folder), PEOPLE, DAY).sent == []
+    assert on_the_way(home)["message_id"].to_list() == ["m1", "m3"]
 
 
 def test_a_process_that_is_killed_sends_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,3 +208,21 @@ def test_who_was_forgotten_and_lands_again_is_left_out_until_let_in(tmp_path: Pa
     lands(tmp_path, "later.csv", "customer_id\nC1\n")
     ingest(home, [table])
     assert returned(home) == {} and write_pseudonyms(home) == 3
+
+
+def test_a_lost_or_damaged_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    lands(tmp_path, "a.csv", "customer_id\nC1\nC2\n")
+    ingest(home, [LANDING["retail.customers"]])
+    write_pseudonyms(home)
+    place = tmp_path / "personal/secret.key"
+    kept = place.read_text()
+    for damaged in ("", "abc", "no hex at all"):
+        place.write_text(damaged)
+        with pytest.raises(NpqError, match="secret.key: holds no key"):
+            secret(home)
+    place.write_text(kept)
+    forget(home, "C1")
+    place.unlink()
+    with pytest.raises(NpqError, match=r"secret.key: gone, but forgotten.parquet"):
+        secret(home)

@@ -19,7 +19,9 @@ final as (
         trips.promised_at,
         trips.arrived_at,
         deliveries.source_file,
-        deliveries.source_line
+        deliveries.source_line,
+        trips.source_file as trip_file,
+        trips.source_line as trip_line
     from deliveries
     inner join customer_keys on deliveries.customer_id = customer_keys.customer_id
     left join trips on deliveries.delivery_id = trips.delivery_id

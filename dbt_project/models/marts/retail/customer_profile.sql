@@ -119,6 +119,7 @@ final as (
     select
         customer_keys.customer_key,
         coalesce(customers.marketing_consent, false) as marketing_consent,
+        coalesce(customers.email like '%_@_%', false) as reachable,
         totals.last_bought_on,
         {{ days_between('totals.last_bought_on', 'latest.last_day') }} + 1 as recency_days,
         coalesce(totals.frequency, 0) as frequency,
