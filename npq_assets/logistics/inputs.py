@@ -735,6 +735,12 @@ def _sourcing(
     lanes = pl.concat([own, made.join(own, on=["from_id", "to_id"], how="anti")]).sort("from_id", "to_id")
     known = {*sources["site_id"].to_list(), *demand["site_id"].to_list()}
     lanes = lanes.filter(pl.col("from_id").is_in(list(known)) & pl.col("to_id").is_in(list(known)))
+    stuck = sources.join(lanes, left_on="site_id", right_on="from_id", how="anti")["site_id"].to_list()
+    if stuck:
+        notes.append(
+            f"logistics.lanes: no lane, and no vehicle's way, leads from {', '.join(stuck[:3])}{' …' if stuck[3:] else ''}, "
+            "so nothing is sent from there; land lanes if something is"
+        )
     limits = shippable(home, as_of)
     if limits:
         # What the production plan does not make cannot be shipped, however much the terms would allow.

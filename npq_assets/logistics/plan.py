@@ -47,6 +47,7 @@ QUANTILES = (0.5, 0.75, 0.9)
 """Quantiles of traffic that are tried to plan with; the one whose routes are expected to cost least is taken."""
 SCENARIOS = 200
 _LEAD_MINUTES = 60.0
+_ASSUMED = "logistics.trips: {} legs, too few to learn traffic from, so a usual spread is assumed; land more trips"
 _WORTH_TELLING = 0.25
 
 
@@ -165,7 +166,7 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         "model_trained_as_of": traffic.trained_as_of.isoformat(),
         "input_snapshot": inputs.snapshot,
         "ways": inputs.ways,
-        "skipped": list(inputs.skipped),
+        "skipped": [*inputs.skipped, *([_ASSUMED.format(traffic.rows)] if traffic.model is None else [])],
         **flow_facts,
     }
     # Of the routes alone: what warnings spare is no work of theirs, and the bound is not told of it.

@@ -126,6 +126,11 @@ def test_what_is_left_out_is_told_as_a_warning(inputs: LogisticsInputs) -> None:
     assert set(told["action"]) == set(said[:3])
 
 
+def test_a_spread_that_is_assumed_is_said(plan: RoutePlan) -> None:
+    assert [line for line in plan.facts["skipped"] if "too few to learn traffic from" in line] == plan.facts["skipped"]
+    assert len(plan.facts["skipped"]) == 1
+
+
 def test_the_quantile_that_pays_is_planned_with(plan: RoutePlan) -> None:
     table = plan.quantiles
     assert plan.facts["quantile"] == table.sort("expected_cost", "quantile")["quantile"][0]
