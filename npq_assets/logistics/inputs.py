@@ -5,6 +5,8 @@ The only place that decides what was known when; engines get frames that hold no
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from npq_assets.contracts import DECISIONS
 from npq_assets.errors import NpqError, Unavailable
 from npq_assets.optimization.paths import Conditions, Detour, RoadGraph, great_circle, travel_matrix
+from npq_assets.optimization.road_hours import RoadHours
 from npq_assets.optimization.routing import RoutingProblem
 from npq_assets.publishing import read_decisions
 from npq_assets.settings import Home, Settings
@@ -28,6 +31,8 @@ HISTORY_DAYS = 240
 _MOST_PLACES = 2_000
 # A place that lies farther from every node of the road graph is not on it: its way there would be a guess.
 OFF_ROAD_KM = 25.0
+# Moments of a day at which roads change, at most: each costs a matrix or two.
+_MOST_CHANGES = 6
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class LogisticsInputs:
         demand: site_id, quantity expected over the next seven days, known (of this, from orders), mean (a day).
         ways: How distances were found, in words.
         skipped: What could not be computed, with the reason.
+        hours: Ways by time of day, where a road closes, opens or changes its speed while vehicles drive; `km` and `minutes` are
+            then those of ways that such a change never meets.
     """
 
     as_of: date
@@ -68,6 +75,7 @@ class LogisticsInputs:
     demand: pl.DataFrame
     ways: str
     skipped: tuple[str, ...] = ()
+    hours: RoadHours | None = None
 
     @cached_property
     def snapshot(self) -> str:
@@ -84,6 +92,7 @@ class LogisticsInputs:
             self.lanes,
             self.demand,
             {"as_of": self.as_of.isoformat(), "settings": repr(self.settings)},
+            *_grids(self.hours),
         )
 
     @property
@@ -110,7 +119,16 @@ class LogisticsInputs:
             ),
             self.km,
             self.minutes if minutes is None else minutes,
+            hours=self.hours if minutes is None else None,
         )
+
+
+def _grids(hours: RoadHours | None) -> list[Any]:
+    """What a snapshot takes of ways by time of day: nothing where there are none."""
+    if hours is None:
+        return []
+    ways = [pl.DataFrame({"km": k.ravel(), "minutes": m.ravel()}) for k, m in zip(hours.km, hours.minutes, strict=True)]
+    return [*ways, repr((hours.begins, hours.options))]
 
 
 def opening(day: date) -> datetime:
@@ -153,7 +171,7 @@ def read_inputs(
         home, (max(driven[0], now or driven[0]), driven[1]), now or opened, all_deliveries, legs_mart, closed
     )
     notes.extend(ways.notes)
-    deliveries, vehicles, places, km, minutes = _day(home, deliveries, vehicles, sites, ways, opened, notes)
+    deliveries, vehicles, places, km, minutes, hours = _day(home, deliveries, vehicles, sites, ways, opened, notes)
     weather = _mart(home, "weather").filter(pl.col("valid_at") < opened).select("region", "valid_at", "rain")
     legs = _legs(legs_mart, all_deliveries, sites, ways, weather)
     sources, lanes, demand = _sourcing(home, sites, vehicles, all_deliveries, as_of, ways, notes)
@@ -172,6 +190,7 @@ def read_inputs(
         demand,
         ways.words,
         tuple(notes),
+        hours,
     )
 
 
@@ -194,6 +213,9 @@ class _Ways:
     detour: Detour
     words: str
     notes: tuple[str, ...] = ()
+    # From when on which conditions hold, until when vehicles drive; empty: `conditions` all day.
+    times: tuple[tuple[datetime, Conditions], ...] = ()
+    until: datetime | None = None
 
     @classmethod
     def read(
@@ -207,7 +229,7 @@ class _Ways:
     ) -> _Ways:
         """Ways as they are in the driving hours of the day, so far as that was known by a moment.
 
-        A road that is closed for a part of these hours counts as closed in all of them: a plan must not hang on a minute.
+        The conditions are those of all closures that touch these hours, together; `times` has each in its own hours.
         """
         nodes, segments = _mart(home, "road_nodes").sort("node_id"), _mart(home, "road_segments")
         segments = segments.sort("from_node", "to_node", "minutes", "km")
@@ -235,17 +257,16 @@ class _Ways:
             for a, b in strange
         )
         closures = closures.join(segments, on=["from_node", "to_node"], how="semi")
-        closed = closures.filter(pl.col("factor").is_null()).select("from_node", "to_node").rows() + list(more_closed)
-        slow = closures.filter(pl.col("factor").is_not_null()).sort("from_node", "to_node", "factor")
-        factors = {(a, b): f for a, b, f in slow.select("from_node", "to_node", "factor").iter_rows()}
-        words = f"road graph of {segments.height} segments, {len(closed)} closed and {len(factors)} slow on the day"
-        return cls(
-            RoadGraph.of(nodes, segments),
-            Conditions(frozenset((a, b) for a, b in closed), factors),
-            Detour(),
-            words,
-            notes,
+        conditions = _in_force(closures, more_closed)
+        times = _times(closures, hours, more_closed)
+        if times:
+            # A road that is quicker for a time is not so at all times.
+            conditions = functools.reduce(_together, [found for _, found in times])
+        words = (
+            f"road graph of {segments.height} segments, {len(conditions.closed)} closed and {len(conditions.factor or {})} slow "
+            + (f"at times ({len(times)} of them)" if times else "on the day")
         )
+        return cls(RoadGraph.of(nodes, segments), conditions, Detour(), words, notes, times, hours[1])
 
     def nodes(self, frame: pl.DataFrame) -> tuple[list[str], Array]:
         """Road node of each row (its own, else the nearest to its coordinates) and the km to it."""
@@ -283,14 +304,16 @@ class _Ways:
         _, away = self.nodes(frame)
         return [(name, km) for name, km in zip(frame["name"].to_list(), away.tolist(), strict=True) if km > OFF_ROAD_KM]
 
-    def matrix(self, frame: pl.DataFrame, usual: bool = False) -> tuple[Array, Array]:
-        """Km and minutes between the places of `frame` (node_id, latitude, longitude)."""
+    def matrix(
+        self, frame: pl.DataFrame, usual: bool = False, conditions: Conditions | None = None
+    ) -> tuple[Array, Array]:
+        """Km and minutes between the places of `frame` (node_id, latitude, longitude), as usual or under conditions."""
         if self.graph is None:
             made = self.detour.matrix(frame["latitude"].to_numpy(), frame["longitude"].to_numpy())
             return made.km, made.minutes
         names, away = self.nodes(frame)
         distinct = list(dict.fromkeys(names))
-        found = travel_matrix(self.graph, distinct, None if usual else self.conditions)
+        found = travel_matrix(self.graph, distinct, None if usual else conditions or self.conditions)
         index = np.array([distinct.index(name) for name in names])
         # The last bit from the road to the place is driven slowly.
         away = np.where(away > OFF_ROAD_KM, np.inf, away)
@@ -299,6 +322,75 @@ class _Ways:
         km = found.km[np.ix_(index, index)] + extra
         minutes = found.minutes[np.ix_(index, index)] + extra / 0.4
         return km, minutes
+
+
+def _in_force(closures: pl.DataFrame, more_closed: Sequence[tuple[str, str]] = ()) -> Conditions:
+    """Closures all at once; of the speeds of one segment the slowest."""
+    closed = closures.filter(pl.col("factor").is_null()).select("from_node", "to_node").rows() + list(more_closed)
+    slow = closures.filter(pl.col("factor").is_not_null()).sort("from_node", "to_node", "factor")
+    factors = {(a, b): f for a, b, f in slow.select("from_node", "to_node", "factor").iter_rows()}
+    return Conditions(frozenset((a, b) for a, b in closed), factors)
+
+
+def _times(
+    closures: pl.DataFrame, hours: tuple[datetime, datetime], more_closed: Sequence[tuple[str, str]]
+) -> tuple[tuple[datetime, Conditions], ...]:
+    """Conditions from each moment on at which the roads change between two moments; empty if they do not.
+
+    Many changes are taken together: closures then last longer than they do, to full quarters, hours or three hours.
+    """
+    for step in ("1us", "15m", "1h", "3h"):
+        begin, end = pl.col("closed_from").dt.truncate(step), pl.col("closed_until").dt.truncate(step)
+        end = pl.when(end < pl.col("closed_until")).then(end.dt.offset_by(step)).otherwise(end)
+        spans = closures.with_columns(begin.alias("closed_from"), end.alias("closed_until"))
+        moments = {*spans["closed_from"].to_list(), *spans["closed_until"].drop_nulls().to_list()}
+        changes = sorted(m for m in moments if hours[0] < m < hours[1])
+        if len(changes) <= _MOST_CHANGES:
+            break
+    else:
+        return ()
+    if not changes:
+        return ()
+    found = []
+    for start, stop in itertools.pairwise([hours[0], *changes, hours[1]]):
+        meets = (pl.col("closed_from") < stop) & (pl.col("closed_until").is_null() | (pl.col("closed_until") > start))
+        found.append((start, _in_force(spans.filter(meets), more_closed)))
+    return tuple(found)
+
+
+def _by_time(
+    home: Home, places: pl.DataFrame, ways: _Ways, safe: tuple[Array, Array], opened: datetime
+) -> RoadHours | None:
+    """Ways between places by time of day; None where no change of the roads concerns them."""
+    if not ways.times:
+        return None
+    found = [safe]
+    number: dict[Any, int] = {_name(ways.conditions): 0}
+
+    def of(conditions: Conditions) -> int:
+        name = _name(conditions)
+        if name not in number:
+            number[name] = len(found)
+            found.append(_overridden(home, places, *ways.matrix(places, conditions=conditions)))
+        return number[name]
+
+    own = [of(conditions) for _, conditions in ways.times]
+    both = [of(_together(a, b)) for (_, a), (_, b) in itertools.pairwise(ways.times)]
+    begins = [(moment - opened).total_seconds() / 60.0 for moment, _ in ways.times]
+    assert ways.until is not None
+    hours = RoadHours.of(begins, (ways.until - opened).total_seconds() / 60.0, found, own, both)
+    return None if hours.alike.all() else hours
+
+
+def _name(conditions: Conditions) -> Any:
+    return conditions.closed, tuple(sorted((conditions.factor or {}).items()))
+
+
+def _together(a: Conditions, b: Conditions) -> Conditions:
+    """Two conditions at once; of two speeds the slower, and the usual one is a speed too."""
+    factors = [dict(a.factor or {}), dict(b.factor or {})]
+    pairs = {*factors[0], *factors[1]}
+    return Conditions(a.closed | b.closed, {pair: max(f.get(pair, 1.0) for f in factors) for pair in sorted(pairs)})
 
 
 def _learned_detour(deliveries: pl.DataFrame, legs: pl.DataFrame) -> Detour:
@@ -327,8 +419,8 @@ def _day(
     ways: _Ways,
     opened: datetime,
     notes: list[str],
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Array, Array]:
-    """The day's deliveries and vehicles in minutes and places, and the ways between those."""
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Array, Array, RoadHours | None]:
+    """The day's deliveries and vehicles in minutes and places, and the ways between those, also by time of day."""
     deliveries = ways.located(deliveries)
     homeless = deliveries.filter(pl.col("latitude").is_null() | pl.col("longitude").is_null())
     for name in homeless["delivery_id"].to_list():
@@ -352,6 +444,8 @@ def _day(
     everywhere = pl.concat([houses, drops])
     km, minutes = ways.matrix(everywhere)
     km, minutes = _overridden(home, everywhere, km, minutes)
+    hours = _by_time(home, everywhere, ways, (km, minutes), opened)
+    least = km if hours is None else hours.least_km
     place_of = {name: k for k, name in enumerate(houses["name"].to_list())}
     count = houses.height
     minute = lambda column: (pl.col(column) - opened).dt.total_seconds() / 60.0  # noqa: E731
@@ -374,7 +468,7 @@ def _day(
     cut = [
         name
         for name, depot, place in planned.select("delivery_id", "depot", "place").iter_rows()
-        if not (np.isfinite(km[depot, place]) and np.isfinite(km[place, depot]))
+        if not (np.isfinite(least[depot, place]) and np.isfinite(least[place, depot]))
     ]
     far = dict(ways.off_road(everywhere))
     for name in cut:
@@ -409,7 +503,7 @@ def _day(
         .alias("shift_end")
     ).filter((pl.col("shift_start") < 2880.0) & (pl.col("shift_end") > 0.0))
     places = everywhere.select(pl.int_range(pl.len()).alias("place"), "name", "latitude", "longitude")
-    return planned, fleet, places, km, minutes
+    return planned, fleet, places, km, minutes, hours
 
 
 def _overridden(home: Home, places: pl.DataFrame, km: Array, minutes: Array) -> tuple[Array, Array]:
@@ -641,6 +735,12 @@ def _sourcing(
     lanes = pl.concat([own, made.join(own, on=["from_id", "to_id"], how="anti")]).sort("from_id", "to_id")
     known = {*sources["site_id"].to_list(), *demand["site_id"].to_list()}
     lanes = lanes.filter(pl.col("from_id").is_in(list(known)) & pl.col("to_id").is_in(list(known)))
+    stuck = sources.join(lanes, left_on="site_id", right_on="from_id", how="anti")["site_id"].to_list()
+    if stuck:
+        notes.append(
+            f"logistics.lanes: no lane, and no vehicle's way, leads from {', '.join(stuck[:3])}{' …' if stuck[3:] else ''}, "
+            "so nothing is sent from there; land lanes if something is"
+        )
     limits = shippable(home, as_of)
     if limits:
         # What the production plan does not make cannot be shipped, however much the terms would allow.

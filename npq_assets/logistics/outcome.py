@@ -19,6 +19,8 @@ LEDGER = DECISIONS["all.ledger"]
 _SLIGHT = 5.0
 # Days after its own that a day's trips may still land.
 _GRACE = 2
+# Two prices of one delivery that are no farther apart are the same (money).
+_SAME = 1e-9
 
 
 def tracking(plan: dict[str, pl.DataFrame], legs: pl.DataFrame, until: datetime) -> pl.DataFrame:
@@ -219,7 +221,11 @@ def _not_made(planned: pl.DataFrame, legs: pl.DataFrame, deliveries: pl.DataFram
 
 
 def settle_accounts(home: Home, upto: date) -> dict[date, int]:
-    """Fills in what deliveries of earlier days did cost, as far as their trips have landed; rows settled by as-of day."""
+    """Fills in what deliveries of earlier days did cost, as far as their trips have landed; rows settled by as-of day.
+
+    A delivery that was settled as not made is settled again, with its warning, when a trip that brought it lands within 31 days;
+    so are the other stops of a tour of which a stop lands late, since they share its vehicle and way home.
+    """
     settled: dict[date, int] = {}
     places = [home.mart("logistics", name) for name in ("legs", "vehicles", "deliveries")]
     if not all(place.exists() for place in places):
@@ -230,13 +236,8 @@ def settle_accounts(home: Home, upto: date) -> dict[date, int]:
         if day >= upto or day < upto - timedelta(days=31):
             continue
         ledger = pl.read_parquet(place, hive_partitioning=False)
-        waiting = ledger.filter(
-            (pl.col("domain") == "logistics")
-            & pl.col("kind").is_in(["routes", "alerts"])
-            & pl.col("realized_cost").is_null()
-        )
-        plan = load_plan(home, day) if waiting.height else None
-        if plan is None:
+        ours = ledger.filter((pl.col("domain") == "logistics") & pl.col("kind").is_in(["routes", "alerts"]))
+        if ours.is_empty():
             continue
         if legs is None:
             legs, vehicles, deliveries = (pl.read_parquet(p) for p in places)
@@ -248,17 +249,54 @@ def settle_accounts(home: Home, upto: date) -> dict[date, int]:
         near = pl.col("departed_at").is_between(
             opening(day - timedelta(days=1)), opening(day + timedelta(days=_GRACE + 1))
         )
-        outcome = realized(
-            plan[0],
-            legs.filter(near & known),
-            vehicles,
-            deliveries.filter(window),
-            over=upto > day + timedelta(days=_GRACE),
+        driven, wanted = legs.filter(near & known), deliveries.filter(window)
+        waiting = ours.filter(pl.col("realized_cost").is_null())
+        prices = driven.join(wanted, on="delivery_id").select("drop_cost").drop_nulls().to_series()
+        # Cheap to ask: few costs of what was driven are a drop cost to the last bit.
+        if waiting.is_empty() and not ours["realized_cost"].is_in(prices.implode()).any():
+            continue
+        plan = load_plan(home, day)
+        if plan is None:
+            continue
+        outcome = realized(plan[0], driven, vehicles, wanted, over=upto > day + timedelta(days=_GRACE))
+        open_again = _open_again(plan[0], ours, driven, wanted)
+        outcome = outcome.filter(
+            pl.col("decision_id").is_in(waiting["decision_id"].implode())
+            | pl.col("decision_id").is_in(open_again.implode())
         )
-        outcome = outcome.filter(pl.col("decision_id").is_in(waiting["decision_id"].implode()))
+        stood = ledger.select("decision_id", pl.col("realized_cost").alias("stood"))
+        outcome = outcome.join(stood, on="decision_id").filter(
+            pl.col("stood").is_null() | ((pl.col("realized_cost") - pl.col("stood")).abs() > _SAME)
+        )
         if outcome.height:
-            filled = settle(ledger, outcome)
+            filled = settle(ledger, outcome.drop("stood"))
             write_parquet(filled, place)
             write_csv_for_people(filled, place.with_suffix(".csv"))
             settled[day] = outcome.height
     return settled
+
+
+def _open_again(
+    plan: dict[str, pl.DataFrame], ledger: pl.DataFrame, legs: pl.DataFrame, deliveries: pl.DataFrame
+) -> pl.Series:
+    """Decisions whose account a trip that landed since opens again.
+
+    A delivery is news if it was driven and its account is open, or stands at its drop cost: it was taken for not made. Its warning
+    is news with it, and what else its tour brought.
+    """
+    planned = pl.concat([plan[name].select("decision_id", "delivery_id") for name in ("routes", "dropped")])
+    rows = (
+        legs.join(planned, on="delivery_id")
+        .join(deliveries.select("delivery_id", "drop_cost"), on="delivery_id")
+        .join(ledger.select("decision_id", "realized_cost"), on="decision_id")
+    )
+    news = rows.filter(
+        pl.col("realized_cost").is_null() | ((pl.col("realized_cost") - pl.col("drop_cost")).abs() <= _SAME)
+    )
+    shared = rows.join(news.select("vehicle_id", "departed_at").unique(), on=["vehicle_id", "departed_at"], how="semi")
+    warned = (
+        plan["alerts"]
+        .drop_nulls("agreed_until")
+        .join(news.select(pl.col("delivery_id").alias("subject")), on="subject", how="semi")
+    )
+    return pl.concat([shared["decision_id"], warned["decision_id"]])

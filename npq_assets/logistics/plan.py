@@ -28,14 +28,17 @@ from npq_assets.optimization.routing import (
     clock_text,
     evaluate,
     explanations,
+    kilometres,
     left_out,
     lower_bound,
     routes_of,
     savings_routes,
     schedule,
+    searched_with,
     solve,
+    stretched,
     timetable,
-    with_minutes,
+    violations,
     worth_of_vehicles,
 )
 
@@ -44,6 +47,7 @@ QUANTILES = (0.5, 0.75, 0.9)
 """Quantiles of traffic that are tried to plan with; the one whose routes are expected to cost least is taken."""
 SCENARIOS = 200
 _LEAD_MINUTES = 60.0
+_ASSUMED = "logistics.trips: {} legs, too few to learn traffic from, so a usual spread is assumed; land more trips"
 _WORTH_TELLING = 0.25
 
 
@@ -86,7 +90,7 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
     by_level = traffic.quantiles(grid).mean(axis=0)
     # The careful planner plans with the time that legs took on average, and does not know what the day will bring.
     usual = float(inputs.legs["ratio"].mean()) if inputs.legs.height else 1.1  # type: ignore[arg-type]
-    naive_problem = with_minutes(problem, inputs.minutes * usual)
+    naive_problem = stretched(problem, usual)
     naive_routes = savings_routes(naive_problem)
     naive = expected(inputs, traffic, naive_problem, naive_routes)
     tried: list[tuple[float, float, Routes, RoutingProblem, Outcome]] = []
@@ -100,22 +104,30 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
     )
     for quantile in QUANTILES:
         factor = float(np.interp(quantile, LEVELS, by_level))
-        slowed = with_minutes(problem, inputs.minutes * factor)
+        slowed = stretched(problem, factor)
         # Windows kept by plan, then lateness planned where that is cheaper; the scenarios decide between the two.
-        best: tuple[Routes, Outcome] | None = None
-        for windows in ("kept", "priced"):
-            routes = routes_of(slowed, solve(slowed, replace(params, windows=(windows,)), start).plan)
+        best: tuple[Routes, RoutingProblem, Outcome] | None = None
+        for windows, looked_at in itertools.product(("kept", "priced"), looked_at_as(slowed)):
+            routes = routes_of(slowed, solve(looked_at, replace(params, windows=(windows,)), start).plan)
             start = routes
-            outcome = expected(inputs, traffic, slowed, routes)
-            if best is None or outcome.total < best[1].total - 1e-6:
-                best = (routes, outcome)
+            if slowed.hours is not None and violations(slowed, routes):
+                if looked_at is not slowed:
+                    continue  # a road that it counts on is closed when it gets there
+                # The quickest way of an hour may be longer than a vehicle may drive: this plan keeps to the ways it was made with.
+                looked_at = replace(slowed, hours=None)
+            outcome = expected(inputs, traffic, looked_at, routes)
+            less = 0 if best is None else _lost(problem, routes) - _lost(problem, best[0])
+            if best is None or less < 0 or (less == 0 and outcome.total < best[2].total - 1e-6):
+                best = (routes, looked_at, outcome)
         assert best is not None
-        tried.append((quantile, factor, best[0], slowed, best[1]))
+        tried.append((quantile, factor, *best))
         start = best[0]
-    quantile, factor, routes, slowed, outcome = min(tried, key=lambda t: (round(t[4].total, 6), t[0]))
+    quantile, factor, routes, slowed, outcome = min(
+        tried, key=lambda t: (_lost(problem, t[2]), round(t[4].total, 6), t[0])
+    )
     # Every plan that was looked at keeps its shifts at this factor or more.
     least = min(usual, *(f for _, f, _, _, _ in tried))
-    bound = min(expected_bound(inputs, traffic, with_minutes(problem, inputs.minutes * least), routes), outcome.total)
+    bound = min(expected_bound(inputs, traffic, stretched(problem, least), routes), outcome.total)
     words = explanations(slowed, routes, Params(iterations=_iterations(inputs), seed=inputs.settings.seed, explain=3))
     alerts = alerts_of(inputs, slowed, routes, outcome, words, inputs.snapshot)
     sourcing, worth, flow_facts = _sourcing(inputs)
@@ -157,7 +169,7 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
         "model_trained_as_of": traffic.trained_as_of.isoformat(),
         "input_snapshot": inputs.snapshot,
         "ways": inputs.ways,
-        "skipped": list(inputs.skipped),
+        "skipped": [*inputs.skipped, *([_ASSUMED.format(traffic.rows)] if traffic.model is None else [])],
         **flow_facts,
     }
     # Of the routes alone: what warnings spare is no work of theirs, and the bound is not told of it.
@@ -190,14 +202,16 @@ def expected_bound(inputs: LogisticsInputs, traffic: Traffic, problem: RoutingPr
 
 
 def least_minutes(inputs: LogisticsInputs, traffic: Traffic) -> Array:
-    """Mean minutes of every leg at the hour of the shifts at which they are least (P, P), of the distribution that is drawn from.
+    """Mean minutes of every leg at the hour of the shifts at which they are least (P, P), of the distribution that is drawn from,
+    on the quickest way of any time of the day.
 
     A leg's depot and region are those of the stop it leads to, of the stop it leaves on the way home (see `leg_frame`). Means are
     asked for at lengths from short to long; a leg in between takes the lesser factor of its neighbours.
     """
     first, last = inputs.vehicles["shift_start"].min(), inputs.vehicles["shift_end"].max()
     hours = np.arange(np.floor(float(first) / 30.0), np.ceil(float(last) / 30.0) + 1) / 2.0  # type: ignore[arg-type]
-    known = inputs.minutes[np.isfinite(inputs.minutes) & (inputs.minutes > 0)]
+    ways = [inputs.minutes] if inputs.hours is None else list(inputs.hours.minutes)
+    known = np.concatenate([m[np.isfinite(m) & (m > 0)] for m in ways])
     lengths = np.unique(np.quantile(known, np.linspace(0, 1, 25))) if known.size else np.array([20.0])
     kinds = inputs.deliveries.select("depot_id", "region").unique().sort("depot_id", "region")
     grid = with_day(inputs, kinds.join(pl.DataFrame({"hour": np.unique(hours % 24.0)}), how="cross"))
@@ -212,9 +226,24 @@ def least_minutes(inputs: LogisticsInputs, traffic: Traffic) -> Array:
     # Between depots, where nobody drives, the least of all.
     table = np.vstack([factor, factor.min(axis=0)])
     kind = np.where(of_place[None, :] >= 0, of_place[None, :], of_place[:, None])
-    usual = np.where(np.isfinite(inputs.minutes), inputs.minutes, 0.0)
-    above = np.clip(np.searchsorted(lengths, usual), 0, len(lengths) - 1)
-    return inputs.minutes * np.minimum(table[kind, above], table[kind, np.maximum(above - 1, 0)])
+    factors = []
+    for m in ways:
+        above = np.clip(np.searchsorted(lengths, np.where(np.isfinite(m), m, 0.0)), 0, len(lengths) - 1)
+        factors.append(np.minimum(table[kind, above], table[kind, np.maximum(above - 1, 0)]))
+    # A leg may be drawn at the length of one time's way and driven on another's.
+    return np.asarray(np.min(ways, axis=0) * np.min(factors, axis=0))
+
+
+def _lost(problem: RoutingProblem, routes: Routes) -> int:
+    """Stops left out that must be made, where searches differ in what they take for hopeless: with ways by time of day."""
+    return len(left_out(problem, routes)) if problem.hours is not None else 0
+
+
+def looked_at_as(problem: RoutingProblem) -> list[RoutingProblem]:
+    """The day as searches see it: with ways that no change of the roads ever meets, and with those of most of the day."""
+    if problem.hours is None or problem.hours.longest == 0:
+        return [problem]
+    return [problem, searched_with(problem, problem.hours.longest)]
 
 
 def _iterations(inputs: LogisticsInputs) -> int:
@@ -244,7 +273,9 @@ def leg_frame(
                     "depot_id": name,
                     "region": region[stop if stop is not None else visits[-1]],
                     "hour": (clock / 60.0) % 24.0,
-                    "usual": float(inputs.minutes[at, to]),
+                    "usual": float(inputs.minutes[at, to])
+                    if problem.hours is None
+                    else problem.hours.leg(clock, at, to, problem.stretch)[2],
                 }
             )
             if stop is not None:
@@ -520,15 +551,13 @@ def tours_of(problem: RoutingProblem, routes: Routes, outcome: Outcome) -> pl.Da
     rows = []
     for vehicle, visits in sorted(routes.items()):
         start, _, _, back = timetable(problem, vehicle, visits)
-        path = [int(problem.vehicles["depot"][vehicle]), *(int(problem.stops["place"][s]) for s in visits)]
-        path.append(path[0])
         rows.append(
             {
                 "vehicle_id": problem.vehicles["vehicle_id"][vehicle],
                 "departs": start,
                 "returns": back,
                 "stops": len(visits),
-                "km": float(sum(problem.km[a, b] for a, b in itertools.pairwise(path))),
+                "km": float(sum(kilometres(problem, vehicle, visits))),
                 "load": float(problem.stops["quantity"].gather(visits).sum()),
                 "capacity": float(problem.vehicles["capacity"][vehicle]),
                 "expected_cost": float(outcome.by_stop[visits].sum()),

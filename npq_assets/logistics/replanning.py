@@ -27,13 +27,14 @@ from npq_assets.logistics.plan import (
     decisions_of,
     expected,
     expected_bound,
+    looked_at_as,
     moment,
     risks_of,
     tours_of,
 )
 from npq_assets.logistics.showing import route_map, write_dispatch
 from npq_assets.logistics.traffic import learn
-from npq_assets.optimization.replanning import Told, replan
+from npq_assets.optimization.replanning import Replan, Told, replan
 from npq_assets.optimization.routing import (
     Params,
     Routes,
@@ -42,8 +43,8 @@ from npq_assets.optimization.routing import (
     explanations,
     insert_left,
     routes_of,
+    stretched,
     timetable,
-    with_minutes,
 )
 from npq_assets.publishing import publisher_of, write_decisions
 from npq_assets.settings import Home
@@ -170,7 +171,7 @@ def replan_day(home: Home, as_of: date, happened: Happened, prices: Prices | Non
     for name in happened.vehicles_down:
         if name not in names and name not in set(stands["routes"]["vehicle_id"].to_list()):
             raise NpqError(f"vehicle {name!r} is not in logistics.vehicles; give one of {', '.join(names[:5])} …")
-    whole = with_minutes(inputs.problem(), inputs.minutes * float(facts["factor"]))
+    whole = stretched(inputs.problem(), float(facts["factor"]))
     standing = routes_of(whole, stands["routes"])
     leaves = dict(stands["routes"].select("vehicle_id", "departs_at").unique("vehicle_id").iter_rows())
     departs = {v: _minutes(leaves[names[v]], as_of) for v in standing}
@@ -201,9 +202,19 @@ def replan_day(home: Home, as_of: date, happened: Happened, prices: Prices | Non
         seed=inputs.settings.seed,
         explain=5,
     )
-    answer = replan(
-        part, before, change_price=prices.vehicle, told=told, most_routes=prices.most_routes, params=params, free=True
-    )
+    answers = [
+        replan(
+            seen,
+            before,
+            change_price=prices.vehicle,
+            told=told,
+            most_routes=prices.most_routes,
+            params=params,
+            free=True,
+        )
+        for seen in looked_at_as(part)
+    ]
+    answer = min(answers, key=lambda found: _too_much(found, prices.most_routes))
     words = explanations(answer.problem, answer.routes, params)
     routes = locked | {v: r for v, r in driven.items() if r}
     routes |= {cars[v]: [stops[s] for s in r] for v, r in answer.routes.items() if r}
@@ -317,7 +328,13 @@ def _part(whole: RoutingProblem, stops: Sequence[int], cars: Sequence[int], now:
     vehicles = whole.vehicles[list(cars)].with_columns(
         pl.max_horizontal("shift_start", pl.lit(now)).alias("shift_start")
     )
-    return RoutingProblem(whole.stops[list(stops)], vehicles, whole.km, whole.minutes)
+    return replace(whole, stops=whole.stops[list(stops)], vehicles=vehicles, departs={})
+
+
+def _too_much(found: Replan, most_routes: int | None) -> tuple[bool, float]:
+    """Whether the way chosen changes more routes than it may, and its price."""
+    row = found.curve.row(found.chosen, named=True)
+    return most_routes is not None and row["routes_changed"] > most_routes, round(row["price"], 6)
 
 
 def _begins(routes: pl.DataFrame, inputs: LogisticsInputs, day: date) -> dict[int, float]:

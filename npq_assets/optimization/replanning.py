@@ -13,7 +13,6 @@ belong here.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,6 +30,7 @@ from npq_assets.optimization.routing import (
     dearest,
     evaluate,
     insert_left,
+    kilometres,
     routes_found,
     search_stops,
     timetable,
@@ -260,9 +260,7 @@ class _Counter:
         """Leaves as `planned` says, waits as it says, and is late by the windows of the day."""
         start, arrivals, begins, back = timetable(planned, vehicle, visits)
         rows, told = self.problem.stops, self.told
-        place, depot = rows["place"], int(self.problem.vehicles["depot"][vehicle])
-        path = [depot, *(int(place[s]) for s in visits), depot]
-        km = float(sum(self.problem.km[a, b] for a, b in itertools.pairwise(path))) if visits else 0.0
+        km = float(sum(kilometres(planned, vehicle, visits))) if visits else 0.0
         late = sum(
             float(RouteCost.late(rows["late_cost"][s] or 0.0, arrival, rows["due"][s]))
             for s, arrival in zip(visits, arrivals, strict=True)

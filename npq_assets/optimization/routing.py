@@ -24,6 +24,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from npq_assets.optimization.result import Result
+from npq_assets.optimization.road_hours import RoadHours
 from npq_assets.optimization.route_bound import Effort as BoundEffort
 from npq_assets.optimization.route_bound import arc_bound, route_bound
 from npq_assets.optimization.route_pricing import ALWAYS, Kind
@@ -74,6 +75,9 @@ class RoutingProblem:
         km: Distances between places (P, P); inf where there is no way.
         minutes: Driving times to plan with (P, P).
         departs: Minute at which a vehicle (row) leaves its depot, where that is settled; else as late as harms nobody.
+        hours: Ways by time of day, by which plans are timed and priced; the search and the bound look at `km` and `minutes` alone.
+            None: the same all day.
+        stretch: How many times the usual driving time of `hours` is planned with.
     """
 
     stops: pl.DataFrame
@@ -81,6 +85,8 @@ class RoutingProblem:
     km: Array
     minutes: Array
     departs: Mapping[int, float] = field(default_factory=dict)
+    hours: RoadHours | None = None
+    stretch: float = 1.0
 
     def cost_of(self, vehicle: int) -> RouteCost:
         """What the vehicle in row `vehicle` costs."""
@@ -606,6 +612,8 @@ def timetable(
     The latest start that makes no stop later than the earliest start would (forward time slack, Savelsbergh 1992); a vehicle
     whose departure is settled leaves then.
     """
+    if minutes is None and problem.hours is not None and not _alike(problem, vehicle, visits):
+        return _timed(problem, problem.hours, vehicle, visits)
     m = problem.minutes if minutes is None else minutes
     rows, car = problem.stops, problem.vehicles
     ready, due = rows["ready"].to_numpy(), rows["due"].to_numpy()
@@ -636,15 +644,94 @@ def timetable(
     return start, arrivals, begins, back
 
 
+def _path(problem: RoutingProblem, vehicle: int, visits: Sequence[int]) -> list[int]:
+    """Places of a route, its depot first and last."""
+    depot, place = int(problem.vehicles["depot"][vehicle]), problem.stops["place"]
+    return [depot, *(int(place[s]) for s in visits), depot]
+
+
+def _alike(problem: RoutingProblem, vehicle: int, visits: Sequence[int]) -> bool:
+    """Whether a route's ways, which are then those of `km` and `minutes`, are the same at all times."""
+    hours = problem.hours
+    return hours is None or all(hours.alike[a, b] for a, b in itertools.pairwise(_path(problem, vehicle, visits)))
+
+
+def _timed(
+    problem: RoutingProblem, hours: RoadHours, vehicle: int, visits: Sequence[int]
+) -> tuple[float, list[float], list[float], float]:
+    """`timetable` with ways by time of day: of a late start on any way, and one on ways no longer in all, the cheaper.
+
+    Both harm nobody. Leaving later makes no arrival sooner, so the former is the latest there is, found by halving.
+    """
+    rows, path = problem.stops, _path(problem, vehicle, visits)
+    ready, due, service = (rows[name].gather(list(visits)).to_list() for name in ("ready", "due", "service"))
+
+    def run(start: float) -> tuple[list[float], list[float], float, float, list[float]]:
+        clock, far, arrivals, begins, waits = start, 0.0, [], [], []
+        for k in range(len(visits)):
+            arrival, km, usual = hours.leg(clock, path[k], path[k + 1], problem.stretch)
+            begin = max(arrival, ready[k])
+            # Time in which the vehicle does not drive, on the way or before the window.
+            waits.append(begin - clock - problem.stretch * usual)
+            arrivals.append(arrival)
+            begins.append(begin)
+            clock, far = begin + service[k], far + km
+        back, km, _ = hours.leg(clock, path[-2], path[-1], problem.stretch)
+        return arrivals, begins, back, far + km, waits
+
+    if vehicle in problem.departs:
+        start = float(problem.departs[vehicle])
+        return (start, *run(start)[:3])
+    shift = float(problem.vehicles["shift_start"][vehicle])
+    _, first, back, far, waits = run(shift)
+    slack, waited = np.inf, 0.0
+    for wait, begin, end in zip(waits, first, due, strict=True):
+        waited += wait
+        slack = min(slack, waited + max(0.0, end - begin))
+    most = shift + (min(slack, waited) if visits and np.isfinite(waited) else 0.0)
+    cost = problem.cost_of(vehicle)
+    best = (np.inf, shift)
+    for longest in (far, np.inf):
+
+        def harmless(start: float, longest: float = longest) -> bool:
+            _, begins, home, km, _ = run(start)
+            late = any(b > max(end, a) + 1e-6 for a, b, end in zip(first, begins, due, strict=True))
+            return not late and home <= back + 1e-6 and km <= longest + 1e-9
+
+        low = high = most
+        if not harmless(most):
+            low = shift
+        while high - low > 1.0 / 60.0:
+            middle = (low + high) / 2.0
+            low, high = (middle, high) if harmless(middle) else (low, middle)
+        _, _, home, km, _ = run(low)
+        best = min(best, (round(float(cost.value(km, home - low)), 6), low))
+    return (best[1], *run(best[1])[:3])
+
+
+def kilometres(problem: RoutingProblem, vehicle: int, visits: Sequence[int]) -> list[float]:
+    """Km of each leg of a route as planned, the way home last."""
+    path = _path(problem, vehicle, visits)
+    hours = problem.hours
+    if hours is None or _alike(problem, vehicle, visits):
+        return [float(problem.km[a, b]) for a, b in itertools.pairwise(path)]
+    start, _, begins, _ = timetable(problem, vehicle, visits)
+    leaves = [start, *(b + float(problem.stops["service"][s]) for s, b in zip(visits, begins, strict=True))]
+    return [
+        hours.leg(clock, a, b, problem.stretch)[1]
+        for clock, (a, b) in zip(leaves, itertools.pairwise(path), strict=True)
+    ]
+
+
 def schedule(problem: RoutingProblem, routes: Routes) -> pl.DataFrame:
     """The plan of `routes`: the columns that `solve` describes, by delivery."""
     rows: list[dict[str, Any]] = []
     stops = problem.stops
-    place, quantity = stops["place"].to_numpy(), stops["quantity"].to_numpy()
+    quantity = stops["quantity"].to_numpy()
     due, service = stops["due"].to_numpy(), stops["service"].to_numpy()
     for vehicle, visits in sorted(routes.items()):
         start, arrivals, begins, _ = timetable(problem, vehicle, visits)
-        at, left = int(problem.vehicles["depot"][vehicle]), float(sum(quantity[s] for s in visits))
+        km, left = kilometres(problem, vehicle, visits), float(sum(quantity[s] for s in visits))
         for k, s in enumerate(visits):
             rows.append(
                 {
@@ -656,12 +743,11 @@ def schedule(problem: RoutingProblem, routes: Routes) -> pl.DataFrame:
                     "begins": begins[k],
                     "leaves": begins[k] + float(service[s]),
                     "load": left,
-                    "km": float(problem.km[at, place[s]]),
+                    "km": km[k],
                     "late_minutes": max(0.0, arrivals[k] - float(due[s])),
                 }
             )
             left -= float(quantity[s])
-            at = int(place[s])
     served = {row["delivery_id"] for row in rows}
     rows += [{"delivery_id": name} for name in stops["delivery_id"].to_list() if name not in served]
     return pl.DataFrame(rows, schema=PLAN)
@@ -728,10 +814,11 @@ def evaluate(
     Args:
         problem: The day, with the times that were planned with.
         routes: What is driven.
-        usual: Usual driving times (P, P); None: those of the problem.
+        usual: Usual driving times (P, P), at which the problem's `hours` then hold; None: those that were planned with.
         slow: By vehicle, factors on the usual time of each leg, the way home last: (legs, S). None: all 1.
     """
     base = problem.minutes if usual is None else usual
+    hours, stretch = problem.hours, problem.stretch if usual is None else 1.0
     rows = problem.stops
     n = rows.height
     scenarios = next(iter(slow.values())).shape[1] if slow else 1
@@ -741,6 +828,12 @@ def evaluate(
     service, place = rows["service"].to_numpy(), rows["place"].to_numpy()
     rate, quantity = rows["late_cost"].fill_null(0.0).to_numpy(), rows["quantity"].to_numpy()
     dropped = rows["drop_cost"].fill_null(0.0).to_numpy().astype(float).copy()
+
+    def leg(clock: Array, a: int, b: int, factor: Array) -> tuple[Array, Any]:
+        if hours is None or hours.alike[a, b]:
+            return clock + base[a, b] * factor, problem.km[a, b]
+        return hours.legs(clock, a, b, stretch * factor)
+
     for vehicle, visits in routes.items():
         if not visits:
             continue
@@ -750,16 +843,22 @@ def evaluate(
         factor = slow[vehicle] if slow else np.ones((len(visits) + 1, 1))
         clock, at, left = np.full(scenarios, start), depot, np.full(scenarios, start)
         for k, s in enumerate(visits):
-            reached = clock + base[at, place[s]] * factor[k]
+            reached, km = leg(clock, at, int(place[s]), np.broadcast_to(factor[k], clock.shape))
             arrival[s] = reached
             late[s] = RouteCost.late(rate[s], reached, due[s])
             clock = np.maximum(reached, ready[s]) + service[s]
-            driving[s] = cost.per_km * problem.km[at, place[s]] + cost.per_minute * (clock - left)
+            driving[s] = cost.per_km * km + cost.per_minute * (clock - left)
             left, at = clock, int(place[s])
             dropped[s] = 0.0
-        home = (
-            cost.fixed + cost.per_km * problem.km[at, depot] + cost.per_minute * base[at, depot] * factor[len(visits)]
-        )
+        if hours is None:
+            home = (
+                cost.fixed
+                + cost.per_km * problem.km[at, depot]
+                + cost.per_minute * base[at, depot] * factor[len(visits)]
+            )
+        else:
+            back, km = leg(clock, at, depot, np.broadcast_to(factor[len(visits)], clock.shape))
+            home = cost.fixed + cost.per_km * km + cost.per_minute * (back - clock)
         weight = np.asarray([max(quantity[s], 1e-9) for s in visits])
         for s, share in zip(visits, weight / weight.sum(), strict=True):
             driving[s] = driving[s] + share * home
@@ -787,8 +886,8 @@ def violations(problem: RoutingProblem, routes: Routes) -> list[str]:
         load = float(rows["quantity"].gather(visits).sum()) if visits else 0.0
         if load > float(cars["capacity"][vehicle]) * (1 + 1e-9) + 1e-3:
             broken.append(f"{name}: load {load:g} above capacity {cars['capacity'][vehicle]:g}")
-        path = [int(cars["depot"][vehicle]), *(int(rows["place"][s]) for s in visits), int(cars["depot"][vehicle])]
-        km = float(sum(problem.km[a, b] for a, b in itertools.pairwise(path)))
+        path = _path(problem, vehicle, visits)
+        km = float(sum(kilometres(problem, vehicle, visits)))
         limit = cars["max_km"][vehicle]
         if limit is not None and km > float(limit) + 0.01 * len(path):
             broken.append(f"{name}: {km:.1f} km above its {limit:g}")
@@ -890,9 +989,7 @@ def total_cost_of(problem: RoutingProblem, vehicle: int, visits: Sequence[int]) 
     if not visits:
         return 0.0
     start, arrivals, _, back = timetable(problem, vehicle, visits)
-    place, depot = problem.stops["place"], int(problem.vehicles["depot"][vehicle])
-    path = [depot, *(int(place[s]) for s in visits), depot]
-    km = float(sum(problem.km[a, b] for a, b in itertools.pairwise(path)))
+    km = float(sum(kilometres(problem, vehicle, visits)))
     late = sum(
         float(RouteCost.late(problem.stops["late_cost"][s] or 0.0, arrival, problem.stops["due"][s]))
         for s, arrival in zip(visits, arrivals, strict=True)
@@ -970,7 +1067,7 @@ def explanations(problem: RoutingProblem, routes: Routes, params: Params) -> pl.
             for v in range(problem.vehicles.height)
             if rows["depot"][s] is None or int(problem.vehicles["depot"][v]) == int(rows["depot"][s])
         ]
-        reason = why_hopeless(problem, s, vehicles)
+        reason = why_hopeless(least(problem), s, vehicles)
         if reason is not None:
             found.append((name, float("inf"), f"{name}: dropped, {reason}"))
             continue
@@ -1095,10 +1192,10 @@ def worth_of_vehicles(problem: RoutingProblem, routes: Routes, params: Params, m
         for word, more, fewer in (("more", [members[0]], []), ("fewer", [], [least])):
             kept = [v for v in vehicles if v not in fewer]
             chosen = pl.concat([cars[kept], cars[more].with_columns(pl.lit("one more").alias("vehicle_id"))])
-            part = RoutingProblem(problem.stops[stops], chosen, problem.km, problem.minutes)
+            part = replace(problem, stops=problem.stops[stops], vehicles=chosen, departs={})
             stop_at = {s: k for k, s in enumerate(stops)}
             start = {k: [stop_at[s] for s in routes[v]] for k, v in enumerate(kept) if routes.get(v)}
-            now = total_cost(RoutingProblem(problem.stops[stops], cars[vehicles], problem.km, problem.minutes), {
+            now = total_cost(replace(problem, stops=problem.stops[stops], vehicles=cars[vehicles], departs={}), {
                 k: [stop_at[s] for s in routes[v]] for k, v in enumerate(vehicles) if routes.get(v)
             })  # fmt: skip
             found = solve(part, quick, start)
@@ -1141,6 +1238,7 @@ def lower_bound(
     - Capacities, shifts and longest distances limit what is planned, in the times of `problem.minutes`: the bound holds for plans
       whose vehicles are back in their shifts at these or longer times. Where `minutes` are longer by up to a factor, the shift is
       longer by it here, since times that are stretched as a whole stretch the way back by no more.
+    - Ways by time of day (`problem.hours`) take no less than the least km and minutes of all times, which stand for them here.
     - A window may be broken at its price (`late_cost`), so it limits nothing. With `spared`, lateness counts at most what buys it
       off, so the bound also holds for what is left to pay after warnings.
 
@@ -1155,6 +1253,7 @@ def lower_bound(
         start: Routes to start from: they save work.
         effort: Limits by work of column generation.
     """
+    problem = least(problem)
     times = problem.minutes if minutes is None else minutes
     total, limits = 0.0, effort or BoundEffort()
     parts = _parts(problem)
@@ -1255,5 +1354,24 @@ def _kinds(
 
 
 def with_minutes(problem: RoutingProblem, minutes: Array) -> RoutingProblem:
-    """The same day planned with other driving times."""
-    return replace(problem, minutes=minutes)
+    """The same day planned with other driving times, the same at all hours."""
+    return replace(problem, minutes=minutes, hours=None)
+
+
+def stretched(problem: RoutingProblem, factor: float) -> RoutingProblem:
+    """The same day planned with driving times that are all `factor` times as long."""
+    return replace(problem, minutes=problem.minutes * factor, stretch=problem.stretch * factor)
+
+
+def searched_with(problem: RoutingProblem, ways: int) -> RoutingProblem:
+    """The same day, timed and priced as before, for a search that looks at one set of the ways of its `hours`."""
+    assert problem.hours is not None
+    return replace(problem, km=problem.hours.km[ways], minutes=problem.hours.minutes[ways] * problem.stretch)
+
+
+def least(problem: RoutingProblem) -> RoutingProblem:
+    """The day with the least km and minutes of all hours, of which no plan drives less."""
+    if problem.hours is None:
+        return problem
+    hours = problem.hours
+    return replace(problem, km=hours.least_km, minutes=hours.least_minutes * problem.stretch, hours=None)

@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
 
-from npq_assets.logistics.outcome import realized
+from npq_assets.logistics.outcome import LEDGER, realized, settle_accounts
+from npq_assets.logistics.output import FRAMES, plan_folder
+from npq_assets.settings import Home
+from npq_assets.storage import write_json, write_parquet
 
 OPENED = datetime(2024, 5, 6, tzinfo=UTC)
 STAMP = pl.Datetime("us", "UTC")
@@ -30,6 +34,12 @@ class Day:
     others: tuple[str, ...] = ()  # deliveries of another day
 
     def settle(self, *, over: bool = False) -> dict[str, dict[str, float | None]]:
+        plan, legs, vehicles, deliveries = self.frames()
+        found = realized(plan, legs, vehicles, deliveries, over=over)
+        return {row["decision_id"]: row for row in found.to_dicts()}
+
+    def frames(self) -> tuple[dict[str, pl.DataFrame], pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        """Plan, legs, vehicles and deliveries."""
         plan = {
             "routes": pl.DataFrame({"decision_id": ["r1", "r2"], "delivery_id": ["a", "b"], "km": self.planned_km}),
             "dropped": pl.DataFrame(
@@ -64,8 +74,34 @@ class Day:
             }
         )
         deliveries = deliveries.filter(~pl.col("delivery_id").is_in(self.others))
-        found = realized(plan, legs.head(self.driven), vehicles, deliveries, over=over)
-        return {row["decision_id"]: row for row in found.to_dicts()}
+        return plan, legs.head(self.driven), vehicles, deliveries
+
+
+def landed(home: Home, day: Day) -> None:
+    """Writes what `day` knows to a home; the ledger of the day is opened if there is none."""
+    plan, legs, vehicles, deliveries = day.frames()
+    deliveries = deliveries.with_columns(ready_at=pl.lit(at(7)).cast(STAMP))
+    for name, frame in (("legs", legs), ("vehicles", vehicles), ("deliveries", deliveries)):
+        write_parquet(frame, home.mart("logistics", name))
+    folder = plan_folder(home, OPENED.date())
+    for name in FRAMES:
+        write_parquet(plan.get(name, pl.DataFrame({"none": [0]})), folder / f"{name}.parquet")
+    write_json({"inputs": ""}, folder / "plan.json")
+    if not home.decisions("all", "ledger", OPENED.date()).exists():
+        ids = [*plan["routes"]["decision_id"], *plan["dropped"]["decision_id"], *plan["alerts"]["decision_id"]]
+        rows = pl.DataFrame({"decision_id": ids}).with_columns(
+            pl.lit("logistics").alias("domain"),
+            pl.when(pl.col("decision_id").str.starts_with("w")).then(pl.lit("alerts")).otherwise(pl.lit("routes")).alias("kind"),
+            pl.lit(OPENED.date()).alias("decided_at"),
+        )  # fmt: skip
+        write_parquet(
+            pl.concat([LEDGER.empty(), rows], how="diagonal_relaxed"), home.decisions("all", "ledger", OPENED.date())
+        )
+
+
+def booked(home: Home) -> dict[str, float | None]:
+    ledger = pl.read_parquet(home.decisions("all", "ledger", OPENED.date()), hive_partitioning=False)
+    return dict(ledger.select("decision_id", "realized_cost").iter_rows())
 
 
 def test_a_warning_is_settled_by_the_lateness_that_it_spared() -> None:
@@ -122,3 +158,44 @@ def test_a_tour_over_midnight_is_shared_by_the_stops_of_both_days() -> None:
     # The second stop belongs to the next day's plan: the first pays its quarter of vehicle and way home all the same.
     found = Day(others=("b",)).settle()
     assert found["r1"]["realized_cost"] == pytest.approx(10 + 0.25 * 30 + 33) and "r2" not in found
+
+
+def test_a_trip_that_lands_after_the_day_was_over_is_booked_after_all(tmp_path: Path) -> None:
+    home, upto = Home.at(tmp_path), OPENED.date()
+    # The second stop's row is delayed: its tour mate pays the whole vehicle, and it is taken for not made.
+    landed(home, Day(driven=1, dropped=("c",)))
+    assert settle_accounts(home, upto + timedelta(days=3)) == {upto: 4}
+    before = booked(home)
+    assert before["r2"] == 80.0 and before["d-c"] == 70.0 and before["r1"] == pytest.approx(10 + 30 + 33)
+    assert settle_accounts(home, upto + timedelta(days=4)) == {}
+    landed(home, Day(dropped=("c",)))
+    assert settle_accounts(home, upto + timedelta(days=20)) == {upto: 2}
+    assert booked(home) == pytest.approx(before | {"r1": 10 + 0.25 * 30 + 33, "r2": 5 + 0.75 * 30})
+    assert settle_accounts(home, upto + timedelta(days=21)) == {}
+    # Nobody looks back for longer.
+    landed(home, Day(driven=1, dropped=("c",)))
+    assert settle_accounts(home, upto + timedelta(days=40)) == {}
+
+
+@pytest.mark.parametrize("drop_cost", [90.0, None])
+def test_the_warning_of_a_late_trip_is_booked_with_it(tmp_path: Path, drop_cost: float | None) -> None:
+    home, upto = Home.at(tmp_path), OPENED.date()
+
+    def land(driven: list[str]) -> None:
+        landed(home, Day())
+        for name, keep in (("legs", pl.col("delivery_id").is_in(driven)), ("deliveries", pl.lit(True))):
+            place = home.mart("logistics", name)
+            frame = pl.read_parquet(place).filter(keep)
+            if name == "deliveries":
+                frame = frame.with_columns(
+                    pl.when(pl.col("delivery_id") == "a").then(drop_cost).otherwise("drop_cost").alias("drop_cost")
+                )
+            write_parquet(frame, place)
+
+    land(["b"])
+    settle_accounts(home, upto + timedelta(days=3))
+    assert booked(home)["r1"] == drop_cost and booked(home)["w1"] == 0.0
+    land(["a", "b"])
+    assert settle_accounts(home, upto + timedelta(days=9)) == {upto: 3}
+    assert booked(home)["r1"] == pytest.approx(10 + 0.25 * 30 + 33) and booked(home)["w1"] == pytest.approx(4 - 30)
+    assert settle_accounts(home, upto + timedelta(days=9)) == {}

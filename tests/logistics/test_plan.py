@@ -12,14 +12,15 @@ import pytest
 
 from npq_assets.errors import Unavailable
 from npq_assets.logistics.checks import judge_plan
-from npq_assets.logistics.inputs import _LEGS, LogisticsInputs, _day, _driving_hours, _Ways, opening
+from npq_assets.logistics.inputs import _LEGS, LogisticsInputs, _by_time, _day, _driving_hours, _Ways, opening
 from npq_assets.logistics.outcome import tracking, tracking_of
 from npq_assets.logistics.output import load_plan
-from npq_assets.logistics.plan import RoutePlan, expected, expected_bound, plan_day
+from npq_assets.logistics.plan import RoutePlan, expected, expected_bound, looked_at_as, plan_day
 from npq_assets.logistics.showing import route_map, write_dispatch
 from npq_assets.logistics.traffic import LEVELS, Traffic
 from npq_assets.optimization.paths import Conditions, Detour
-from npq_assets.optimization.routing import savings_routes, with_minutes
+from npq_assets.optimization.road_hours import RoadHours
+from npq_assets.optimization.routing import savings_routes, stretched, with_minutes
 from npq_assets.settings import Home
 from npq_assets.storage import write_parquet
 from tests.conftest import Company
@@ -123,6 +124,11 @@ def test_what_is_left_out_is_told_as_a_warning(inputs: LogisticsInputs) -> None:
     told = alerts.filter(pl.col("kind").is_in(["not_planned", "not_closed"])).sort("subject")
     assert told["subject"].to_list() == ["A,B", "X", "d9"]
     assert set(told["action"]) == set(said[:3])
+
+
+def test_a_spread_that_is_assumed_is_said(plan: RoutePlan) -> None:
+    assert [line for line in plan.facts["skipped"] if "too few to learn traffic from" in line] == plan.facts["skipped"]
+    assert len(plan.facts["skipped"]) == 1
 
 
 def test_the_quantile_that_pays_is_planned_with(plan: RoutePlan) -> None:
@@ -328,3 +334,101 @@ def test_every_depot_that_cannot_be_placed_is_named(tmp_path: Path) -> None:
             Home.at(tmp_path), deliveries, vehicles, sites, _Ways(None, Conditions(), Detour(), ""), opening(DAY), notes
         )
     assert len(notes) == 2
+
+
+# By time of day --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_closure_of_an_hour_closes_the_road_for_that_hour(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    shared = {"from_node": "A", "to_node": "B", "known_at": None}
+    at = lambda hour: opening(DAY) + timedelta(hours=hour)  # noqa: E731
+    rows: list[dict[str, object]] = [
+        {**shared, "closed_from": at(8), "closed_until": at(9), "factor": None},
+        {**shared, "closed_from": at(12), "closed_until": at(13), "factor": 0.5},
+    ]
+    roads(home, rows)
+    write_parquet(
+        pl.DataFrame(schema={"from_id": pl.String, "to_id": pl.String, "km": pl.Float64, "minutes": pl.Float64}),
+        home.mart("logistics", "travel_times"),
+    )
+    hours = (at(6), at(18))
+    ways = _Ways.read(home, hours, opening(DAY), pl.DataFrame(), pl.DataFrame())
+    assert [moment for moment, _ in ways.times] == [at(6), at(8), at(9), at(12), at(13)]
+    places = pl.DataFrame(
+        {"name": ["a", "b"], "node_id": ["A", "B"], "latitude": [52.0, 52.1], "longitude": [13.0, 13.0]}
+    )
+    safe = ways.matrix(places)
+    assert np.isinf(safe[1][0, 1]) and safe[1][1, 0] == 12.0
+    found = _by_time(home, places, ways, safe, opening(DAY))
+    assert found is not None and not found.alike[0, 1] and found.alike[1, 0]
+    assert found.leg(420.0, 0, 1) == (432.0, 11.0, 12.0)
+    # There is no other way: who would be on the road when it closes waits until it is open.
+    assert found.leg(470.0, 0, 1) == (552.0, 11.0, 12.0) and found.leg(500.0, 0, 1)[0] == 552.0
+    assert found.leg(730.0, 0, 1)[0] == 736.0 and found.leg(715.0, 0, 1)[0] == 726.0
+    # A home with many closures has them by full hours or not at all by time.
+    many = [{**shared, "closed_from": at(7 + k), "closed_until": at(7 + k + 0.25), "factor": 2.0} for k in range(9)]
+    roads(home, many)
+    ways = _Ways.read(home, hours, opening(DAY), pl.DataFrame(), pl.DataFrame())
+    assert 0 < len(ways.times) <= 7 and ways.conditions.factor == {("A", "B"): 2.0}
+    # What lasts all day is no matter of time.
+    roads(home, [{**shared, "closed_from": at(5), "closed_until": at(19), "factor": None}])
+    assert _Ways.read(home, hours, opening(DAY), pl.DataFrame(), pl.DataFrame()).times == ()
+
+
+def with_closure(inputs: LogisticsInputs, begins: float, ends: float, slower: float = 3.0) -> LogisticsInputs:
+    """The day with every way out of the depot longer by much between two minutes of it."""
+    km, minutes = inputs.km.copy(), inputs.minutes.copy()
+    km[0, 1:] *= 1.5
+    minutes[0, 1:] *= slower
+    hours = RoadHours.of((360.0, begins, ends), 1000.0, [(km, minutes), (inputs.km, inputs.minutes)], (1, 0, 1), (0, 0))
+    return replace(inputs, km=km, minutes=minutes, hours=hours)
+
+
+def test_a_closure_that_nobody_meets_costs_nothing(inputs: LogisticsInputs, plan: RoutePlan) -> None:
+    closed = with_closure(inputs, 780.0, 840.0)
+    found = plan_day(closed, ASSUMED)
+    assert found.facts["expected_cost"] <= plan.facts["expected_cost"] + 1e-6
+    assert found.facts["expected_cost"] < plan_day(replace(closed, hours=None), ASSUMED).facts["expected_cost"] - 10
+    assert all(v.passed for v in judge_plan(frames(found), found.facts, closed) if v.blocking)
+    assert closed.snapshot != replace(closed, hours=None).snapshot
+
+
+def test_a_route_that_meets_a_closure_takes_the_way_round(inputs: LogisticsInputs, plan: RoutePlan) -> None:
+    closed = with_closure(inputs, 420.0, 500.0)
+    found = plan_day(closed, ASSUMED)
+    assert found.facts["expected_cost"] > plan.facts["expected_cost"]
+    assert all(v.passed for v in judge_plan(frames(found), found.facts, closed) if v.blocking)
+    place = {name: k for k, name in enumerate(closed.places["name"])}
+    factor, opened = found.facts["factor"], closed.opened
+    for _, tour in found.routes.sort("stop").group_by("vehicle_id"):
+        clock = (tour["departs_at"][0] - opened).total_seconds() / 60
+        at = 0
+        for name, arrives, leaves, km in tour.select("delivery_id", "arrives_at", "leaves_at", "km").iter_rows():
+            to = place[name]
+            ways = [
+                (clock + factor * closed.minutes[at, to], closed.km[at, to]),
+                (max(clock, 500.0) + factor * inputs.minutes[at, to], inputs.km[at, to]),
+            ]
+            if clock + factor * inputs.minutes[at, to] <= 420.0 or clock >= 500.0:
+                ways.append((clock + factor * inputs.minutes[at, to], inputs.km[at, to]))
+            due, way = min(ways)
+            assert (arrives - opened).total_seconds() / 60 == pytest.approx(due, abs=0.05)
+            assert km == pytest.approx(way)
+            clock, at = (leaves - opened).total_seconds() / 60, to
+
+
+@pytest.mark.parametrize(("begins", "ends"), [(420.0, 500.0), (470.0, 530.0)])
+def test_the_bound_holds_for_ways_by_time_of_day(
+    inputs: LogisticsInputs, monkeypatch: pytest.MonkeyPatch, begins: float, ends: float
+) -> None:
+    monkeypatch.setattr("npq_assets.logistics.plan.SCENARIOS", 4_000)
+    closed = with_closure(inputs, begins, ends)
+    problem = closed.problem()
+    routes = savings_routes(problem)
+    bound = expected_bound(closed, ASSUMED, problem, routes)
+    for factor in (1.0, 1.2):
+        slowed = stretched(problem, factor)
+        for seen in looked_at_as(slowed):
+            cost = expected(closed, ASSUMED, slowed, savings_routes(seen)).total
+            assert 0.5 * cost < bound <= cost * 1.01

@@ -130,3 +130,32 @@ def test_a_closed_road_and_words_that_help(copied: Callable[[], Company]) -> Non
         replan_day(company.home, company.as_of, Happened(vehicles_down=("V999",)))
     with pytest.raises(NpqError, match="npq run"):
         replan_day(company.home, company.as_of + timedelta(days=9), Happened())
+
+
+def test_roads_that_are_slow_for_an_hour_are_so_for_that_hour(copied: Callable[[], Company]) -> None:
+    company = copied()
+    opened = opening(company.as_of)
+    place = company.home.mart("logistics", "road_closures")
+    segments = pl.read_parquet(company.home.mart("logistics", "road_segments")).select("from_node", "to_node")
+
+    def closed(begins: float, ends: float) -> None:
+        slow = segments.with_columns(
+            pl.lit(opened + timedelta(hours=begins)).alias("closed_from"),
+            pl.lit(opened + timedelta(hours=ends)).alias("closed_until"),
+            pl.lit(2.0).alias("factor"),
+            pl.lit(None, pl.Datetime("us", "UTC")).alias("known_at"),
+        )
+        write_parquet(slow, place)
+
+    costs = []
+    for begins, ends in ((0.0, 24.0), (9.0, 10.0)):
+        closed(begins, ends)
+        answer = replan_day(company.home, company.as_of, Happened(now=300.0))
+        assert (answer.inputs.hours is None) == (ends - begins > 12)
+        frames = {
+            name: getattr(answer.plan, name) for name in ("routes", "dropped", "risks", "alerts", "sourcing", "tours")
+        }
+        assert all(v.passed for v in judge_plan(frames, answer.plan.facts, answer.inputs) if v.blocking)
+        assert answer.plan.facts["lower_bound"] <= answer.cost
+        costs.append(answer.cost)
+    assert costs[1] < costs[0]

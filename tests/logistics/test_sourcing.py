@@ -8,9 +8,11 @@ import polars as pl
 import pytest
 
 from npq_assets.contracts import DECISIONS
-from npq_assets.logistics.inputs import _ordered, shippable
+from npq_assets.logistics import inputs
+from npq_assets.logistics.inputs import _ordered, _Ways, opening, shippable
 from npq_assets.logistics.plan import _sourcing, flow_problem
 from npq_assets.optimization import network_flow
+from npq_assets.optimization.paths import Conditions, Detour
 from npq_assets.publishing import write_decisions
 from npq_assets.settings import Home, Settings
 from npq_assets.storage import write_parquet
@@ -114,3 +116,24 @@ def test_a_site_that_gets_nothing_has_a_row_and_costs_add_up() -> None:
     for column, fact in (("expected_cost", "cost"), ("naive_expected_cost", "naive_cost"), ("lower_bound", "bound")):
         assert rows[column].sum() == pytest.approx(facts[f"sourcing_{fact}"])
     assert "cannot be sent, at 30 a unit" in rows.filter(pl.col("site_id") == "off")["reason"][0]
+
+
+@pytest.mark.parametrize("lane", [True, False])
+def test_a_plant_that_no_lane_leads_from_is_named(home: Home, lane: bool) -> None:
+    terms = {"site_id": ["PL", "W"], "capacity": [None, 50.0], "handling_cost": [0.1] * 2, "overflow_cost": [None] * 2,
+             "stock": [90.0, 2.0]}  # fmt: skip
+    numbers = dict.fromkeys(("capacity", "overflow_cost"), pl.Float64)
+    write_parquet(pl.DataFrame(terms, schema_overrides=numbers), home.mart("logistics", "depot_terms"))
+    lanes = {"from_id": ["PL"], "to_id": ["W"], "cost_per_unit": [0.2], "capacity": [None]}
+    write_parquet(pl.DataFrame(lanes, schema_overrides=numbers).head(int(lane)), home.mart("logistics", "lanes"))
+    sites = pl.DataFrame(
+        {"site_id": ["PL", "S", "W"], "kind": ["plant", "store", "warehouse"], "latitude": [52.0, 52.1, 52.2],
+         "longitude": [13.0] * 3}
+    )  # fmt: skip
+    vehicles = pl.DataFrame({"depot_id": ["W"], "cost_per_km": [1.0], "cost_per_minute": [0.5]})
+    deliveries = pl.DataFrame({"site_id": ["S"], "ready_at": [opening(DAY) - timedelta(days=1)], "quantity": [280.0]})
+    notes: list[str] = []
+    ways = _Ways(None, Conditions(), Detour(), "")
+    _, found, demand = inputs._sourcing(home, sites, vehicles, deliveries, DAY, ways, notes)
+    assert demand["quantity"].to_list() == [70.0] and found.height == 1 + lane
+    assert len(notes) == 1 - lane and all("leads from PL" in note for note in notes)
