@@ -39,6 +39,9 @@ class Settings:
         first_response_hours: Hours within which a service request is promised a first answer.
         agent_cost_per_hour: Cost of a person answering requests (money per hour).
         answers_per_hour: Requests that one person answers in an hour.
+        service_shifts: Hours (UTC) of the shifts in which requests are answered, as "08-16"; they may overlap, and "22-06" ends
+            on the next day.
+        service_most: People at most in a shift.
         smtp: `host:port` that messages are sent to; empty: they are written as files.
         smtp_tls: How the connection is encrypted: `starttls`, `tls` (from the first byte on, often port 465) or `none`.
         smtp_user: Name to log in with; the password is read from NPQ_SMTP_PASSWORD and stands in no file.
@@ -72,6 +75,8 @@ class Settings:
     first_response_hours: float = 24.0
     agent_cost_per_hour: float = 25.0
     answers_per_hour: float = 6.0
+    service_shifts: tuple[str, ...] = ("08-11", "11-14", "14-17", "17-20")
+    service_most: int = 50
     smtp: str = ""
     smtp_tls: str = "none"
     smtp_user: str = ""
@@ -174,6 +179,7 @@ _POSITIVE = {
     "first_response_hours",
     "agent_cost_per_hour",
     "answers_per_hour",
+    "service_most",
     "batch_rows",
     "batch_seconds",
     "alerts_shown",
@@ -218,6 +224,8 @@ def _check(path: Path, name: str, value: object) -> None:
         "first_response_hours": (int, float),
         "agent_cost_per_hour": (int, float),
         "answers_per_hour": (int, float),
+        "service_shifts": (list,),
+        "service_most": (int,),
         "smtp": (str,),
         "smtp_tls": (str,),
         "smtp_user": (str,),
@@ -253,6 +261,10 @@ def _check(path: Path, name: str, value: object) -> None:
         raise NpqError(f'{path}: {name} = {value!r}; expected "host:port"')
     if name == "mqtt_topic" and (not value or set(str(value)) & set("+#\0") or str(value).strip("/") != value):
         raise NpqError(f'{path}: mqtt_topic = {value!r}; expected plain levels such as "npq" or "plant/npq"')
+    if name == "service_shifts":
+        shifts = value if isinstance(value, list) else []
+        if not shifts or len(set(map(str, shifts))) < len(shifts) or not all(_is_shift(shift) for shift in shifts):
+            raise NpqError(f'{path}: service_shifts = {value!r}; expected hours such as ["08-16", "12-20", "22-06"]')
     if name == "shift_hours":
         hours = value if isinstance(value, list) else []
         whole = all(isinstance(hour, int) and not isinstance(hour, bool) and 0 <= hour < 24 for hour in hours)
@@ -260,3 +272,9 @@ def _check(path: Path, name: str, value: object) -> None:
             raise NpqError(f"{path}: shift_hours = {value!r}; expected hours in order such as [6, 14, 22]")
     if name in _POSITIVE and not float(str(value)) > 0:
         raise NpqError(f"{path}: {name} = {value!r} must be above 0")
+
+
+def _is_shift(shift: object) -> bool:
+    begin, dash, end = str(shift).partition("-")
+    two = all(len(hour) == 2 and hour.isascii() and hour.isdigit() for hour in (begin, end))
+    return bool(isinstance(shift, str) and dash and two and begin != end and int(begin) < 24 and int(end) <= 24)

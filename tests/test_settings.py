@@ -18,8 +18,8 @@ def test_the_environment_names_the_home(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_settings_are_read(tmp_path: Path) -> None:
-    (tmp_path / "npq.toml").write_text('period = "week"\nscenarios = 50\n')
-    assert Home.at(tmp_path).settings == Settings(period="week", scenarios=50)
+    (tmp_path / "npq.toml").write_text('period = "week"\nscenarios = 50\nservice_shifts = ["08-16", "22-06"]\n')
+    assert Home.at(tmp_path).settings == Settings(period="week", scenarios=50, service_shifts=("08-16", "22-06"))
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,13 @@ def test_settings_are_read(tmp_path: Path) -> None:
         ("scenarios = -1", "above 0"),
         ('scenarios = "many"', "wrong type"),
         ("scenarios = true", "wrong type"),
+        ('service_shifts = ["8-16"]', "expected hours such as"),
+        ('service_shifts = ["08-08"]', "expected hours such as"),
+        ('service_shifts = ["08-25"]', "expected hours such as"),
+        ('service_shifts = ["08-16", "08-16"]', "expected hours such as"),
+        ("service_shifts = [8]", "expected hours such as"),
+        ("service_shifts = []", "expected hours such as"),
+        ("service_most = 0", "above 0"),
         ("colour = 1", "unknown setting 'colour'"),
         ("period = ", "cannot be read as TOML"),
     ],

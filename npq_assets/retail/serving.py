@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from npq_assets.evaluation.ledger import decision_id
 from npq_assets.optimization import staffing
@@ -28,7 +29,6 @@ AT_RISK = {
 OTHER = 0.01
 LATE_FACTOR = 3.0
 FRESH = timedelta(days=7)
-SHIFTS = ((8, 11), (11, 14), (14, 17), (17, 20))
 DAYS = 7
 SCENARIOS = 40
 Solver = Callable[[staffing.StaffingProblem, float], Result]
@@ -243,6 +243,23 @@ def forecast_requests(inputs: CustomerInputs, seed: int = 0) -> np.ndarray:
     return out
 
 
+def shift_hours(shifts: Sequence[str]) -> tuple[list[str], NDArray[np.bool_]]:
+    """The shifts of a day in order, and which hours of the days planned each of each day covers (DAYS * shifts, DAYS * 24).
+
+    Of a shift that ends after the last day only the hours before its end count and cost.
+
+    Args:
+        shifts: Hours as "08-16"; an end not after the beginning is on the next day.
+    """
+    names = sorted(shifts)
+    covers = np.zeros((DAYS * len(names), DAYS * 24), bool)
+    for day in range(DAYS):
+        for k, name in enumerate(names):
+            begin, end = (int(hour) for hour in name.split("-"))
+            covers[day * len(names) + k, day * 24 + begin : day * 24 + end + (24 if end <= begin else 0)] = True
+    return names, covers
+
+
 def plan_staff(
     inputs: CustomerInputs, book: CustomerBook, waiting: int, solve: Solver = staffing.solve
 ) -> tuple[pl.DataFrame, list[float], dict[str, Any]]:
@@ -258,11 +275,7 @@ def plan_staff(
     arrivals = forecast_requests(inputs, inputs.settings.seed)
     count = len(arrivals)
     flat = arrivals.reshape(count, DAYS * 24)
-    covers = np.zeros((DAYS * len(SHIFTS), DAYS * 24), bool)
-    for day in range(DAYS):
-        for k, (begin, end) in enumerate(SHIFTS):
-            covers[day * len(SHIFTS) + k, day * 24 + begin : day * 24 + end] = True
-    hours = np.array([end - begin for begin, end in SHIFTS] * DAYS, float)
+    names, covers = shift_hours(inputs.settings.service_shifts)
     usual = cast("float", book.people["expected_spend"].mean() or 0.0)
     risk = float(np.mean([AT_RISK.get(t.lower(), OTHER) for t in inputs.cases["topic"].to_list()] or [OTHER]))
     answer = inputs.settings.agent_cost_per_hour / inputs.settings.answers_per_hour
@@ -270,14 +283,15 @@ def plan_staff(
     problem = staffing.StaffingProblem(
         flat,
         covers,
-        hours * inputs.settings.agent_cost_per_hour,
+        covers.sum(axis=1) * inputs.settings.agent_cost_per_hour,
         inputs.settings.answers_per_hour,
         max(usual * (91 / 28) * risk / 24, least),
+        most=inputs.settings.service_most,
         waiting=float(waiting),
         left_cost=3.0 * answer,
     )
     result = solve(problem, inputs.settings.solver_seconds)
-    naive = staffing.careful_rule(problem, np.arange(len(covers)) // len(SHIFTS))
+    naive = staffing.careful_rule(problem, np.arange(len(covers)) // len(names))
     naive_cost = staffing.price(problem, naive)
     agents_of = result.plan["agents"].to_numpy()
     response = staffing.first_response(problem, agents_of)
@@ -286,10 +300,9 @@ def plan_staff(
     rows = []
     slack = max(0.0, result.objective - result.bound) / len(covers)
     for k, (agents, cost) in enumerate(result.plan.select("agents", "expected_cost").iter_rows()):
-        on = inputs.as_of + timedelta(days=k // len(SHIFTS))
-        begin, end = SHIFTS[k % len(SHIFTS)]
-        inside = arrivals[:, k // len(SHIFTS), begin:end].sum(axis=1)
-        shift = f"{begin:02d}-{end:02d}"
+        on = inputs.as_of + timedelta(days=k // len(names))
+        inside = flat[:, covers[k]].sum(axis=1)
+        shift = names[k % len(names)]
         rows.append(
             {
                 "day": on,

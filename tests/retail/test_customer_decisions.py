@@ -41,7 +41,7 @@ from npq_assets.retail.recommending import (
     recommended_units,
     uncounted,
 )
-from npq_assets.retail.serving import Facts, plan_service, plan_staff, rank_requests
+from npq_assets.retail.serving import Facts, plan_service, plan_staff, rank_requests, shift_hours
 from npq_assets.settings import Home, Settings
 
 DAY = date(2025, 3, 5)  # a Wednesday
@@ -437,6 +437,21 @@ def test_a_desk_without_people_says_what_that_costs() -> None:
     often = pl.concat([rare] + [pl.DataFrame([case(opened_on=DAY - timedelta(days=k)) for k in range(1, 50)])] * 20)
     staff, _, facts = plan_staff(inputs(cases=often), book(), 0)
     assert staff["agents"].sum() > 0 and "note" not in facts
+
+
+def test_shifts_are_those_of_the_settings_and_may_overlap() -> None:
+    names, covers = shift_hours(["22-06", "08-16", "12-24"])
+    assert names == ["08-16", "12-24", "22-06"] and covers.shape == (21, 168)
+    hours = [np.flatnonzero(row).tolist() for row in covers]
+    assert hours[0] == list(range(8, 16)) and hours[1] == list(range(12, 24)) and hours[2] == list(range(22, 30))
+    assert hours[20] == [166, 167]  # the last night ends with the days planned
+    often = pl.DataFrame([case(opened_on=DAY - timedelta(days=k % 49 + 1)) for k in range(1000)])
+    wide = Settings(service_shifts=("08-16", "12-20", "22-06"), service_most=2)
+    staff, _, facts = plan_staff(inputs(cases=often, settings=wide), book(), 0)
+    assert staff["shift"].unique().sort().to_list() == ["08-16", "12-20", "22-06"]
+    assert 0 < staff["agents"].max() <= 2  # type: ignore[operator]
+    assert facts["bound"] <= facts["expected_cost"] + 1e-6 <= facts["naive_cost"] + 2e-6
+    assert staff["expected_cost"].sum() == pytest.approx(facts["expected_cost"])
 
 
 def an_offer(**values: Any) -> pl.DataFrame:
