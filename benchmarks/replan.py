@@ -19,16 +19,11 @@ import polars as pl
 import vrplib
 
 from npq_assets.optimization.replanning import replan
-from npq_assets.optimization.routing import (
-    Params,
-    Routes,
-    RoutingProblem,
-    insert_left,
-    routes_of,
-    solve,
-    total_cost,
-    violations,
-)
+from npq_assets.optimization.route_construction import insert_left
+from npq_assets.optimization.route_evaluation import total_cost
+from npq_assets.optimization.route_feasibility import violations
+from npq_assets.optimization.route_timing import routes_of
+from npq_assets.optimization.routing import Params, Routes, RoutingProblem, solve
 
 ALL_WORK = 10**9
 

@@ -18,7 +18,9 @@ from npq_assets.company.history import live
 from npq_assets.company.landing import Beginning, LandingFolder
 from npq_assets.company.worlds import CostRow, Service
 from npq_assets.errors import RunError
-from npq_assets.optimization.routing import RouteCost, RoutingProblem, savings_routes, timetable
+from npq_assets.optimization.route_construction import savings_routes
+from npq_assets.optimization.route_problem import RouteCost, RoutingProblem
+from npq_assets.optimization.route_timing import timetable
 from npq_assets.settings import Home
 
 Floats = NDArray[np.float64]

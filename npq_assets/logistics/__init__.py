@@ -1,7 +1,8 @@
 """Smart logistics: from roads, vehicles and drops to sourcing, routes, risks and deliveries.
 
-The way: `inputs` (what was known when) > `traffic` (how slow) > `plan` (routes, risks, warnings, sourcing) > `checks` > `assets`
-(Dagster); then `outcome` (tracking, what it did cost).
+The way: `inputs` (what was known when; for sourcing `sourcing_inputs`; from place to place `ways`) > `traffic` (how slow) > `plan`
+(routes, risks, warnings, sourcing) > `checks` > `assets` (Dagster); then `outcome` (tracking, what it did cost). How routes are
+found does not belong here (see `npq_assets.optimization`).
 """
 
 from __future__ import annotations

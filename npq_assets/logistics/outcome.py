@@ -9,9 +9,9 @@ import polars as pl
 
 from npq_assets.contracts import DECISIONS
 from npq_assets.evaluation.ledger import settle
-from npq_assets.logistics.inputs import opening
+from npq_assets.logistics.marts import opening
 from npq_assets.logistics.output import load_plan
-from npq_assets.optimization.routing import RouteCost
+from npq_assets.optimization.route_problem import RouteCost
 from npq_assets.settings import Home
 from npq_assets.storage import write_csv_for_people, write_parquet
 

@@ -19,28 +19,15 @@ from npq_assets.evaluation.ledger import decision_id
 from npq_assets.logistics.inputs import LogisticsInputs
 from npq_assets.logistics.traffic import LEVELS, Traffic, hours_of_day, with_day
 from npq_assets.optimization import network_flow
-from npq_assets.optimization.routing import (
-    Outcome,
-    Params,
-    RouteCost,
-    Routes,
-    RoutingProblem,
-    clock_text,
-    evaluate,
-    explanations,
-    kilometres,
-    left_out,
-    lower_bound,
-    routes_of,
-    savings_routes,
-    schedule,
-    searched_with,
-    solve,
-    stretched,
-    timetable,
-    violations,
-    worth_of_vehicles,
-)
+from npq_assets.optimization.route_construction import savings_routes
+from npq_assets.optimization.route_evaluation import Outcome, evaluate
+from npq_assets.optimization.route_explaining import explanations
+from npq_assets.optimization.route_feasibility import left_out, violations
+from npq_assets.optimization.route_problem import searched_with, stretched
+from npq_assets.optimization.route_relaxation import lower_bound
+from npq_assets.optimization.route_timing import clock_text, kilometres, routes_of, schedule, timetable
+from npq_assets.optimization.routing import Params, RouteCost, Routes, RoutingProblem, solve
+from npq_assets.optimization.vehicle_worth import worth_of_vehicles
 
 Array = NDArray[np.float64]
 QUANTILES = (0.5, 0.75, 0.9)
@@ -190,7 +177,7 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
 
 
 def expected_bound(inputs: LogisticsInputs, traffic: Traffic, problem: RoutingProblem, routes: Routes) -> float:
-    """No plan of the day is expected to cost less before warnings: see `routing.lower_bound`.
+    """No plan of the day is expected to cost less before warnings: see `route_relaxation.lower_bound`.
 
     Args:
         inputs: What was known.
@@ -460,7 +447,7 @@ def decisions_of(
         naive: What the naive rule's routes are expected to cost.
         naive_routes: Those routes.
         bound: No plan costs less.
-        words: Why stops are dropped or late, and what forcing them in costs; see `routing.explanations`.
+        words: Why stops are dropped or late, and what forcing them in costs; see `route_explaining.explanations`.
         snapshot: Hash of all that was looked at.
         rule: The naive rule in words.
     """

@@ -19,7 +19,8 @@ from npq_assets.contracts import DECISIONS
 from npq_assets.errors import NpqError, RunError
 from npq_assets.evaluation.ledger import decision_id
 from npq_assets.logistics.checks import judge_plan
-from npq_assets.logistics.inputs import LogisticsInputs, opening, read_inputs
+from npq_assets.logistics.inputs import LogisticsInputs, read_inputs
+from npq_assets.logistics.marts import opening
 from npq_assets.logistics.output import load_plan, plan_folder, save_plan
 from npq_assets.logistics.plan import (
     RoutePlan,
@@ -35,17 +36,10 @@ from npq_assets.logistics.plan import (
 from npq_assets.logistics.showing import route_map, write_dispatch
 from npq_assets.logistics.traffic import learn
 from npq_assets.optimization.replanning import Replan, Told, replan
-from npq_assets.optimization.routing import (
-    Params,
-    Routes,
-    RoutingProblem,
-    clock_text,
-    explanations,
-    insert_left,
-    routes_of,
-    stretched,
-    timetable,
-)
+from npq_assets.optimization.route_construction import insert_left
+from npq_assets.optimization.route_explaining import explanations
+from npq_assets.optimization.route_problem import Params, Routes, RoutingProblem, stretched
+from npq_assets.optimization.route_timing import clock_text, routes_of, timetable
 from npq_assets.publishing import publisher_of, write_decisions
 from npq_assets.settings import Home
 from npq_assets.storage import fingerprint, write_csv_for_people, write_json, write_parquet

@@ -15,7 +15,7 @@ import polars as pl
 
 from npq_assets.contracts import DECISIONS
 from npq_assets.evaluation.ledger import settle
-from npq_assets.logistics.inputs import opening
+from npq_assets.logistics.marts import opening
 from npq_assets.logistics.output import load_plan, load_terms
 from npq_assets.optimization import network_flow
 from npq_assets.settings import Home

@@ -21,22 +21,13 @@ import numpy as np
 import polars as pl
 
 from npq_assets.optimization.route_choice import Column, choose
+from npq_assets.optimization.route_construction import insert_left
+from npq_assets.optimization.route_evaluation import evaluate
 from npq_assets.optimization.route_exchange import exchanges
-from npq_assets.optimization.routing import (
-    Params,
-    RouteCost,
-    Routes,
-    RoutingProblem,
-    dearest,
-    evaluate,
-    insert_left,
-    kilometres,
-    routes_found,
-    search_stops,
-    timetable,
-    violations,
-    why_hopeless,
-)
+from npq_assets.optimization.route_feasibility import violations, why_hopeless
+from npq_assets.optimization.route_model import routes_found, search_stops
+from npq_assets.optimization.route_problem import Params, RouteCost, Routes, RoutingProblem, dearest
+from npq_assets.optimization.route_timing import kilometres, timetable
 
 _PRICED_UP_TO = 120
 _NEVER = 1e9  # price of a route that breaks a rule
@@ -93,7 +84,7 @@ class Replan:
 
     @property
     def problem(self) -> RoutingProblem:
-        """The problem with the departures chosen; `routing.timetable` of it keeps the times told."""
+        """The problem with the departures chosen; `route_timing.timetable` of it keeps the times told."""
         return self.problems[self.chosen]
 
 
@@ -113,7 +104,7 @@ def replan(
 
     Args:
         problem: The day as it is now.
-        before: The routes that stand, in rows of `problem` (see `routing.routes_of`).
+        before: The routes that stand, in rows of `problem` (see `route_timing.routes_of`).
         change_price: Money for each stop that changes its vehicle.
         told: When services were told to begin, and what another time costs; None: times may change for nothing.
         locked: Vehicles on the road: their routes stay.

@@ -4,7 +4,7 @@ A leg that is begun at a time takes the first arrival among: the quickest way of
 change; the quickest way that is open before and after the next change; the quickest that is open at all times; and waiting for
 a later time. So who leaves later never arrives sooner (first in, first out; Ichoua, Gendreau and Potvin, European Journal of
 Operational Research 144, 2003), and a change of the roads on the way is never met by surprise. What closes when does not belong
-here (see `logistics.inputs`), nor how roads become matrices (see `paths`).
+here (see `logistics.ways`), nor how roads become matrices (see `paths`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ vehicle routing problem, Operations Research 59, 2011), at times rounded as `rou
 
 is a bound, whether the program was solved to its end or not (Lagrange; Luebbecke and Desrosiers, Selected topics in column
 generation, Operations Research 53, 2005), so work may be cut short. Arrays only: what a part of a day is, and which of its costs
-may be counted, is settled by `routing.lower_bound`; how the cheapest route is found, in `route_pricing`.
+may be counted, is settled by `route_relaxation.lower_bound`; how the cheapest route is found, in `route_pricing`.
 """
 
 from __future__ import annotations

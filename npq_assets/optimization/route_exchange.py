@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from npq_assets.optimization.routing import Routes, RoutingProblem
+from npq_assets.optimization.route_problem import Routes, RoutingProblem
 
 _NEAR = 24
 _FAR = 1e6  # where no road leads

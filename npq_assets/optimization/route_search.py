@@ -1,6 +1,6 @@
 """How routes are searched: PyVRP's iterated local search, alone or on several processes that share one plan.
 
-Works on PyVRP's own problem object. What a stop, a vehicle or a euro is does not belong here (see `routing`).
+Works on PyVRP's own problem object. What a stop, a vehicle or a euro is does not belong here (see `route_model`).
 
 Several processes first search the whole problem from different seeds. On large problems the best plan is then cut into
 regions, by the angle at which routes lie from their common centre, or along lines of any direction where there are several

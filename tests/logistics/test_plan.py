@@ -12,15 +12,18 @@ import pytest
 
 from npq_assets.errors import Unavailable
 from npq_assets.logistics.checks import judge_plan
-from npq_assets.logistics.inputs import _LEGS, LogisticsInputs, _by_time, _day, _driving_hours, _Ways, opening
+from npq_assets.logistics.inputs import _LEGS, LogisticsInputs, _day, _driving_hours, known_closures
+from npq_assets.logistics.marts import opening
 from npq_assets.logistics.outcome import tracking, tracking_of
 from npq_assets.logistics.output import load_plan
 from npq_assets.logistics.plan import RoutePlan, expected, expected_bound, looked_at_as, plan_day
 from npq_assets.logistics.showing import route_map, write_dispatch
 from npq_assets.logistics.traffic import LEVELS, Traffic
+from npq_assets.logistics.ways import Ways, by_time
 from npq_assets.optimization.paths import Conditions, Detour
 from npq_assets.optimization.road_hours import RoadHours
-from npq_assets.optimization.routing import savings_routes, stretched, with_minutes
+from npq_assets.optimization.route_construction import savings_routes
+from npq_assets.optimization.route_problem import stretched, with_minutes
 from npq_assets.settings import Home
 from npq_assets.storage import write_parquet
 from tests.conftest import Company
@@ -276,10 +279,12 @@ def test_a_closure_counts_in_driving_hours_and_once_it_is_known(
     roads(home, [row])
     vehicles = pl.DataFrame({"vehicle_id": ["v"], "shift_start": ["06:00"], "shift_end": ["18:00"]})
     hours = _driving_hours(vehicles, opening(DAY))
-    ways = _Ways.read(home, hours, opening(DAY), pl.DataFrame(), pl.DataFrame())
+    ways = Ways.read(home, hours, known_closures(home, opening(DAY)), pl.DataFrame(), pl.DataFrame())
     assert (("A", "B") in ways.conditions.closed) == closed
     # In the course of the day it is known.
-    later = _Ways.read(home, hours, opening(DAY) + timedelta(hours=7), pl.DataFrame(), pl.DataFrame())
+    later = Ways.read(
+        home, hours, known_closures(home, opening(DAY) + timedelta(hours=7)), pl.DataFrame(), pl.DataFrame()
+    )
     assert (("A", "B") in later.conditions.closed) == (closed or known is not None)
 
 
@@ -288,7 +293,7 @@ def test_a_closure_of_no_road_is_named(tmp_path: Path) -> None:
     shared = {"closed_from": opening(DAY), "closed_until": None, "factor": None, "known_at": None}
     roads(home, [{"from_node": "A", "to_node": "A", **shared}, {"from_node": "B", "to_node": "A", **shared}])
     hours = (opening(DAY), opening(DAY) + timedelta(days=1))
-    ways = _Ways.read(home, hours, opening(DAY), pl.DataFrame(), pl.DataFrame())
+    ways = Ways.read(home, hours, known_closures(home, opening(DAY)), pl.DataFrame(), pl.DataFrame())
     assert ways.conditions.closed == {("B", "A")}
     assert len(ways.notes) == 1 and "road closure A,A" in ways.notes[0]
 
@@ -303,7 +308,9 @@ def test_night_shifts_drive_into_the_next_day() -> None:
 def test_a_place_off_the_roads_is_named_and_not_guessed(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
     roads(home, [])
-    ways = _Ways.read(home, (opening(DAY), opening(DAY)), opening(DAY), pl.DataFrame(), pl.DataFrame())
+    ways = Ways.read(
+        home, (opening(DAY), opening(DAY)), known_closures(home, opening(DAY)), pl.DataFrame(), pl.DataFrame()
+    )
     places = pl.DataFrame(
         {"name": ["W", "near", "far"], "node_id": [None, "B", None], "latitude": [52.0, 52.1, 53.5], "longitude": [13.0] * 3},
         schema_overrides={"node_id": pl.String},
@@ -317,7 +324,9 @@ def test_a_place_off_the_roads_is_named_and_not_guessed(tmp_path: Path) -> None:
 def test_half_a_place_is_taken_from_its_node(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
     roads(home, [])
-    ways = _Ways.read(home, (opening(DAY), opening(DAY)), opening(DAY), pl.DataFrame(), pl.DataFrame())
+    ways = Ways.read(
+        home, (opening(DAY), opening(DAY)), known_closures(home, opening(DAY)), pl.DataFrame(), pl.DataFrame()
+    )
     frame = pl.DataFrame(
         {"node_id": ["B"], "latitude": [10.0], "longitude": [None]}, schema_overrides={"longitude": pl.Float64}
     )
@@ -331,7 +340,7 @@ def test_every_depot_that_cannot_be_placed_is_named(tmp_path: Path) -> None:
     notes: list[str] = []
     with pytest.raises(Unavailable, match="depot A has no coordinates in common.sites.*depot B has no coordinates"):
         _day(
-            Home.at(tmp_path), deliveries, vehicles, sites, _Ways(None, Conditions(), Detour(), ""), opening(DAY), notes
+            Home.at(tmp_path), deliveries, vehicles, sites, Ways(None, Conditions(), Detour(), ""), opening(DAY), notes
         )
     assert len(notes) == 2
 
@@ -353,14 +362,14 @@ def test_a_closure_of_an_hour_closes_the_road_for_that_hour(tmp_path: Path) -> N
         home.mart("logistics", "travel_times"),
     )
     hours = (at(6), at(18))
-    ways = _Ways.read(home, hours, opening(DAY), pl.DataFrame(), pl.DataFrame())
+    ways = Ways.read(home, hours, known_closures(home, opening(DAY)), pl.DataFrame(), pl.DataFrame())
     assert [moment for moment, _ in ways.times] == [at(6), at(8), at(9), at(12), at(13)]
     places = pl.DataFrame(
         {"name": ["a", "b"], "node_id": ["A", "B"], "latitude": [52.0, 52.1], "longitude": [13.0, 13.0]}
     )
     safe = ways.matrix(places)
     assert np.isinf(safe[1][0, 1]) and safe[1][1, 0] == 12.0
-    found = _by_time(home, places, ways, safe, opening(DAY))
+    found = by_time(home, places, ways, safe, opening(DAY))
     assert found is not None and not found.alike[0, 1] and found.alike[1, 0]
     assert found.leg(420.0, 0, 1) == (432.0, 11.0, 12.0)
     # There is no other way: who would be on the road when it closes waits until it is open.
@@ -369,11 +378,11 @@ def test_a_closure_of_an_hour_closes_the_road_for_that_hour(tmp_path: Path) -> N
     # A home with many closures has them by full hours or not at all by time.
     many = [{**shared, "closed_from": at(7 + k), "closed_until": at(7 + k + 0.25), "factor": 2.0} for k in range(9)]
     roads(home, many)
-    ways = _Ways.read(home, hours, opening(DAY), pl.DataFrame(), pl.DataFrame())
+    ways = Ways.read(home, hours, known_closures(home, opening(DAY)), pl.DataFrame(), pl.DataFrame())
     assert 0 < len(ways.times) <= 7 and ways.conditions.factor == {("A", "B"): 2.0}
     # What lasts all day is no matter of time.
     roads(home, [{**shared, "closed_from": at(5), "closed_until": at(19), "factor": None}])
-    assert _Ways.read(home, hours, opening(DAY), pl.DataFrame(), pl.DataFrame()).times == ()
+    assert Ways.read(home, hours, known_closures(home, opening(DAY)), pl.DataFrame(), pl.DataFrame()).times == ()
 
 
 def with_closure(inputs: LogisticsInputs, begins: float, ends: float, slower: float = 3.0) -> LogisticsInputs:

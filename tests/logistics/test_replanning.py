@@ -10,7 +10,7 @@ import pytest
 from npq_assets.contracts import DECISIONS
 from npq_assets.errors import NpqError
 from npq_assets.logistics.checks import judge_plan
-from npq_assets.logistics.inputs import opening
+from npq_assets.logistics.marts import opening
 from npq_assets.logistics.output import load_plan
 from npq_assets.logistics.replanning import Happened, Prices, inputs_of_plan, replan_day, write
 from npq_assets.logistics.showing import write_dispatch

@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from npq_assets.contracts import DECISIONS
-from npq_assets.logistics import inputs
-from npq_assets.logistics.inputs import _ordered, _Ways, opening, shippable
+from npq_assets.logistics.marts import opening
 from npq_assets.logistics.plan import _sourcing, flow_problem
+from npq_assets.logistics.sourcing_inputs import _ordered, read_sourcing, shippable
+from npq_assets.logistics.ways import Ways
 from npq_assets.optimization import network_flow
 from npq_assets.optimization.paths import Conditions, Detour
 from npq_assets.publishing import write_decisions
@@ -133,7 +134,7 @@ def test_a_plant_that_no_lane_leads_from_is_named(home: Home, lane: bool) -> Non
     vehicles = pl.DataFrame({"depot_id": ["W"], "cost_per_km": [1.0], "cost_per_minute": [0.5]})
     deliveries = pl.DataFrame({"site_id": ["S"], "ready_at": [opening(DAY) - timedelta(days=1)], "quantity": [280.0]})
     notes: list[str] = []
-    ways = _Ways(None, Conditions(), Detour(), "")
-    _, found, demand = inputs._sourcing(home, sites, vehicles, deliveries, DAY, ways, notes)
+    ways = Ways(None, Conditions(), Detour(), "")
+    _, found, demand = read_sourcing(home, sites, vehicles, deliveries, DAY, ways, notes)
     assert demand["quantity"].to_list() == [70.0] and found.height == 1 + lane
     assert len(notes) == 1 - lane and all("leads from PL" in note for note in notes)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from npq_assets.contracts import DECISIONS
 from npq_assets.evaluation.ledger import ledger_rows
-from npq_assets.logistics.inputs import opening
+from npq_assets.logistics.marts import opening
 from npq_assets.logistics.output import FRAMES, load_terms, plan_folder
 from npq_assets.logistics.sourcing_outcome import landed, realized, settle_sourcing
 from npq_assets.optimization import network_flow

@@ -9,18 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npq_assets.optimization.road_hours import RoadHours
-from npq_assets.optimization.routing import (
-    Params,
-    RoutingProblem,
-    kilometres,
-    least,
-    searched_with,
-    solve,
-    stretched,
-    timetable,
-    total_cost,
-    violations,
-)
+from npq_assets.optimization.route_evaluation import total_cost
+from npq_assets.optimization.route_feasibility import violations
+from npq_assets.optimization.route_problem import least, searched_with, stretched
+from npq_assets.optimization.route_timing import kilometres, timetable
+from npq_assets.optimization.routing import Params, RoutingProblem, solve
 
 
 def pair(km: float, minutes: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,21 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npq_assets.optimization.route_bound import Effort, arc_bound, route_bound
+from npq_assets.optimization.route_evaluation import evaluate, total_cost
+from npq_assets.optimization.route_feasibility import violations
 from npq_assets.optimization.route_pricing import Grid, Kind
-from npq_assets.optimization.routing import (
-    _COSTS,
-    _LIMITS,
-    Params,
-    Routes,
-    RoutingProblem,
-    _kinds,
-    evaluate,
-    lower_bound,
-    solve,
-    total_cost,
-    violations,
-    with_minutes,
-)
+from npq_assets.optimization.route_problem import with_minutes
+from npq_assets.optimization.route_relaxation import _COSTS, _LIMITS, _kinds, lower_bound
+from npq_assets.optimization.routing import Params, Routes, RoutingProblem, solve
 from tests.optimization.test_routing import day
 
 

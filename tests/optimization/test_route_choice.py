@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from npq_assets.optimization.replanning import replan
 from npq_assets.optimization.route_choice import Column, choose
+from npq_assets.optimization.route_construction import insert_left
+from npq_assets.optimization.route_evaluation import total_cost, total_cost_of
 from npq_assets.optimization.route_exchange import exchanges
-from npq_assets.optimization.routing import Params, RoutingProblem, insert_left, total_cost, total_cost_of, violations
+from npq_assets.optimization.route_feasibility import violations
+from npq_assets.optimization.route_problem import Params, RoutingProblem
 from tests.optimization.test_routing import day
 
 

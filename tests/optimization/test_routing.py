@@ -12,26 +12,16 @@ from hypothesis import strategies as st
 
 from npq_assets.optimization import route_search
 from npq_assets.optimization.replanning import Told, replan
+from npq_assets.optimization.route_construction import savings_routes
+from npq_assets.optimization.route_evaluation import evaluate, total_cost, total_cost_of
+from npq_assets.optimization.route_feasibility import violations
 from npq_assets.optimization.route_pool import RoutePool, recombined
+from npq_assets.optimization.route_relaxation import lower_bound
 from npq_assets.optimization.route_rules import in_time, nearest_neighbour, savings, sweep
 from npq_assets.optimization.route_search import Found, Region, Team, as_solution, cost_of, cut
-from npq_assets.optimization.routing import (
-    Params,
-    RouteCost,
-    Routes,
-    RoutingProblem,
-    evaluate,
-    lower_bound,
-    routes_of,
-    savings_routes,
-    schedule,
-    solve,
-    timetable,
-    total_cost,
-    total_cost_of,
-    violations,
-    worth_of_vehicles,
-)
+from npq_assets.optimization.route_timing import routes_of, schedule, timetable
+from npq_assets.optimization.routing import Params, RouteCost, Routes, RoutingProblem, solve
+from npq_assets.optimization.vehicle_worth import worth_of_vehicles
 
 QUICK = Params(seconds=3.0, iterations=400, explain=2)
 
