@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -164,6 +164,7 @@ def take_in(places: Places, tables: list[Table], log: Callable[[str], None]) -> 
         if table.full_name not in wanted:
             continue
         registry = Registry.read(places.registry(table))
+        landed = {content.hash: k for k, content in enumerate(registry.contents)}
         if table.by_day:
             registry.format = _FORMAT  # days hold rows and no hashes
             if not days.is_whole(places.days(table)):
@@ -176,6 +177,8 @@ def take_in(places: Places, tables: list[Table], log: Callable[[str], None]) -> 
         for file in own:
             if not _take_file(places, table, registry, file, log):
                 waiting[table.full_name] += 1
+        # Contents that were parsed anew stay where they were: what landed later counts more.
+        registry.contents.sort(key=lambda content: landed.get(content.hash, len(landed)))
         write_json(asdict(registry), places.registry(table))
         registries[table.full_name] = registry
     balances = {}
@@ -191,13 +194,32 @@ def _format_of(table: Table) -> str:
 
 
 def _reparse(places: Places, table: Table, registry: Registry) -> Registry:
-    """Forgets parts of another format; contents whose files are gone can no longer be parsed and stay as they are."""
+    """Forgets parts of another format; contents that no file holds any more cannot be parsed and stay as they are."""
     fresh = Registry(format=_format_of(table))
     for content in registry.contents:
-        names = [name for name in (content.name, *content.copies) if (places.landing / name).exists()]
-        if not names:
+        names = (content.name, *content.copies)
+        if not any(stands(places.landing, name, content.hash, registry.seen) for name in names):
             fresh.contents.append(content)
     return fresh
+
+
+def stands(landing: Path, name: str, digest: str, seen: Mapping[str, str]) -> bool:
+    """Whether a landing file holds a content; a file that was written over holds another one.
+
+    Args:
+        landing: The landing folder.
+        name: The file's name below it.
+        digest: Hash of the content.
+        seen: As `Registry.seen`.
+    """
+    place = landing / name
+    try:
+        status = place.stat()
+        if seen.get(name) == f"{status.st_size}:{status.st_mtime_ns}:{digest}":
+            return True
+        return _hash(place) == digest
+    except OSError:
+        return False
 
 
 # --- Phase 1: a file's content, once -------------------------------------------------------------------------------------
@@ -422,6 +444,8 @@ def _put_together(places: Places, table: Table, registry: Registry, waiting: int
     done = registry.put_together
     place = places.table(table)
     unchanged = done.get("fingerprint") == fingerprint and place.exists()
+    if table.doubt:
+        unchanged = unchanged and places.doubts(table).exists()
     if not unchanged:
         verdict = _Verdicts(places, table, registry, _allowed(places, references))
         verdict.decide()
@@ -589,8 +613,9 @@ class _Verdicts:
             self.doubts.broken(index, content.name, pl.read_parquet(self._part(content, "bad")))
             rows = pl.read_parquet(self._part(content), columns=list(self._table.doubt))
             self.doubts.accepted(index, rows.filter(pl.Series(self._keep[index])))
-            for late in self._late:
-                self.doubts.broken(index, content.name, late.filter(pl.col("content") == index))
+        for late in self._late:
+            index = late["content"][0]
+            self.doubts.broken(index, self._contents[index].name, late)
 
     def _check_references(self, index: int, content: Content, columns: pl.DataFrame, keep: NDArray[np.bool_]) -> None:
         for name, (parent, values) in self._allowed.items():

@@ -7,7 +7,7 @@ import os
 import polars as pl
 
 from npq_assets.contracts import LANDING
-from npq_assets.retail.privacy import KEY, personal_folder, pseudonym, secret
+from npq_assets.retail.privacy import KEY, personal_folder, pseudonym, returned, secret
 from npq_assets.settings import Home
 from npq_assets.storage import replacing
 
@@ -41,7 +41,8 @@ def write_in_doubt(home: Home) -> pl.DataFrame:
 
     The run's log keeps what it says for good and therefore names files and lines only.
     """
-    doubts = in_doubt(home)
+    # Who was forgotten and has landed again has no pseudonym, here neither.
+    doubts = in_doubt(home).filter(~pl.col("customer_id").is_in(sorted(returned(home))))
     place = personal_folder(home) / "consent_in_doubt.csv"
     if doubts.is_empty():
         place.unlink(missing_ok=True)

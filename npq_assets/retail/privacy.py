@@ -17,8 +17,9 @@ from pathlib import Path
 
 import polars as pl
 
-from npq_assets.contracts import LANDING
+from npq_assets.contracts import LANDING, Kind, Table
 from npq_assets.errors import NpqError
+from npq_assets.ingestion.store import stands
 from npq_assets.retail.traces import Wanted, holds, without
 from npq_assets.settings import Home
 from npq_assets.storage import replacing, write_parquet
@@ -31,6 +32,8 @@ PERSONAL_TABLES = tuple(
 )
 # Derived folders that are deleted whole; plans lose rows only, since accounts of earlier orders are settled from them.
 _DERIVED = ("marts", "warehouse", "docs")
+# Between the dates of files that land again (nanoseconds).
+_APART = 1_000_000
 _BY_ROW = ("decisions", "outbox", "personal", "plans", "forecasts", "reports")
 
 
@@ -217,12 +220,15 @@ def forget(home: Home, customer_id: str) -> Forgotten:
     if not customer_id:
         raise NpqError("npq forget: the customer id is empty; give one")
     with home_lock(home):
-        key = pseudonym(secret(home), customer_id) if (home.root / "personal" / "secret.key").exists() else ""
+        # Before anything is removed: a key that is gone must not leave what only it can find.
+        key = pseudonym(secret(home), customer_id)
         words = {*([key] if key else []), *_emails(home, customer_id), *_message_ids(home, customer_id)}
         wanted = Wanted(customer_id, frozenset(words))
         if not _traces(home, wanted)[1]:
             raise NpqError(f"{home.root}: no trace of this customer; check the id")
         done = Forgotten(everywhere=wanted.distinct)
+        # The store's memory holds parsed rows; it is built again from the landing files that are left.
+        _land_what_has_no_file(home)
         _from_folders(home, ("landing",), Wanted(customer_id, frozenset()), done)
         _from_folders(home, _BY_ROW, wanted, done)
         if pseudonyms_place(home).exists():
@@ -231,8 +237,6 @@ def forget(home: Home, customer_id: str) -> Forgotten:
             if (home.root / name).exists():
                 shutil.rmtree(home.root / name)
                 done.deleted.append(name)
-        # The store's memory holds parsed rows; it is built again from the landing files that are left.
-        _land_what_has_no_file(home, Wanted(customer_id, frozenset()))
         for name in ("raw", "quarantine"):
             if (home.root / name).exists():
                 shutil.rmtree(home.root / name)
@@ -247,22 +251,60 @@ def forget_returned(home: Home) -> list[Forgotten]:
     return [forget(home, customer_id) for customer_id in returned(home)]
 
 
-def _land_what_has_no_file(home: Home, wanted: Wanted) -> None:
-    """Rows whose landing file is gone live on in the store only: they land again, without the customer."""
+def _land_what_has_no_file(home: Home) -> None:
+    """Rows whose landing file is gone or was written over live on in the store only: they land again, in their old order.
+
+    What is newer goes on to count: a consent that was taken back must not come back with the file that once gave it, and a broken
+    row that may have taken one back stays in doubt.
+    """
     for state in sorted((home.raw / ".state").glob("*.json")):
         table = LANDING.get(state.stem)
-        if table is None:
+        if table is None or table.by_day:
             continue
-        for content in json.loads(state.read_text())["contents"]:
-            names = [content["name"], *content.get("copies", [])]
-            part = home.raw / ".parts" / table.domain / table.name / f"{content['hash']}.good.parquet"
-            if any((home.landing / name).exists() for name in names) or not part.exists():
+        known = json.loads(state.read_text())
+        later: tuple[int, str] | None = None
+        for content in reversed(known["contents"]):
+            names = dict.fromkeys([content["name"], *content.get("copies", [])])
+            standing = [name for name in names if stands(home.landing, name, content["hash"], known["seen"])]
+            if standing:
+                landed = sorted(((home.landing / name).stat().st_mtime_ns, name) for name in standing)
+                if later is not None and landed[0] >= later:
+                    _land_at(home.landing / landed[0][1], later[0] - _APART)
+                    later = (later[0] - _APART, landed[0][1])
+                else:
+                    later = landed[0]
                 continue
-            rows = pl.read_parquet(part, hive_partitioning=False)
-            rows = rows.select(name for name in rows.columns if not name.startswith("__"))
-            place = home.landing / table.domain / table.name / f"recovered-{content['hash']}.parquet"
-            write_parquet(rows, place)
-            without(place, wanted)
+            part = home.raw / ".parts" / table.domain / table.name / f"{content['hash']}.good.parquet"
+            frames = {"doubt": _broken_again(home, table, content["name"])} if table.doubt else {}
+            if part.exists():
+                rows = pl.read_parquet(part, hive_partitioning=False)
+                frames["rows"] = rows.select(name for name in rows.columns if not name.startswith("__"))
+            for kind, rows in frames.items():
+                if rows.is_empty():
+                    continue
+                place = home.landing / table.domain / table.name / f"recovered-{content['hash']}-{kind}.parquet"
+                write_parquet(rows, place)
+                moment = (later[0] if later is not None else place.stat().st_mtime_ns) - _APART
+                _land_at(place, moment)
+                later = (moment, place.relative_to(home.landing).as_posix())
+
+
+def _broken_again(home: Home, table: Table, file: str) -> pl.DataFrame:
+    """What is known of the rows of a file that are in doubt, with a date that cannot be read: they break the contract as before."""
+    place, people = home.raw / ".doubts" / f"{table.full_name}.parquet", home.raw_table("retail", "customers")
+    told = list(table.told)
+    if not place.exists() or not people.exists():
+        return pl.DataFrame(schema=dict.fromkeys(told, pl.String))
+    rows = pl.read_parquet(place).filter((pl.col("file") == file) & ~pl.col("lifted"))
+    # Of a torn row any word may be an id: only those of customers are kept.
+    rows = rows.join(pl.read_parquet(people, columns=["customer_id"]), on="customer_id", how="semi")
+    date_of = next(c.name for c in table.columns if c.kind in (Kind.DATE, Kind.TIMESTAMP))
+    return rows.select(*told, pl.lit("not known").alias(date_of)).unique(maintain_order=True)
+
+
+def _land_at(place: Path, moment: int) -> None:
+    """Files count in the order of their dates."""
+    os.utime(place, ns=(moment, moment))
 
 
 def _emails(home: Home, customer_id: str) -> list[str]:
@@ -286,8 +328,11 @@ def _from_folders(home: Home, names: tuple[str, ...], wanted: Wanted, done: Forg
     for name in names:
         folder = home.root / name
         for place in sorted(p for p in folder.rglob("*") if p.is_file()) if folder.exists() else []:
+            landed = place.stat().st_mtime_ns
             removed = 0 if place.name == "secret.key" else without(place, wanted)
             if removed:
+                if name == "landing" and place.exists():
+                    _land_at(place, landed)
                 done.rows[place.relative_to(home.root).as_posix()] = removed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -96,3 +97,74 @@ def test_a_quarantined_reply_that_says_stop_or_nothing_readable_counts(home: Hom
 def test_who_agrees_and_has_no_address_is_counted(home: Home) -> None:
     land(home, "retail.customers", "b.csv", HEAD + "C1,yes,,\nC2,no,,\n", mtime=1_700_000_100)
     assert len(written_to(home)) == 5 and without_address(addressees(home)) == 1
+
+
+NO = HEAD + "C1,no,c1@example.org,\n"
+BROKEN = HEAD + "C1,no,c1@example.org,soon\n"
+
+
+@pytest.mark.parametrize("newer", [NO, BROKEN])
+@pytest.mark.parametrize("gone", [(), ("a.csv",), ("b.csv",), ("a.csv", "b.csv")])
+def test_forgetting_somebody_else_brings_no_consent_back(home: Home, newer: str, gone: tuple[str, ...]) -> None:
+    land(home, "retail.customers", "b.csv", newer, mtime=1_700_000_100)
+    assert written_to(home) == ["C2", "C3", "C4", "C5", "C6"]
+    for name in gone:
+        (home.landing / "retail/customers" / name).unlink()
+    assert written_to(home) == ["C2", "C3", "C4", "C5", "C6"]
+    assert forget(home, "C2").found == []
+    assert written_to(home) == ["C3", "C4", "C5", "C6"]
+    # And again: what landed anew is in the old order as well.
+    assert forget(home, "C3").found == []
+    assert written_to(home) == ["C4", "C5", "C6"]
+    land(home, "retail.customers", "c.csv", HEAD + "C1,yes,c1@example.org,\n")
+    assert written_to(home) == ["C1", "C4", "C5", "C6"]
+
+
+def test_forgetting_keeps_the_order_of_copies_and_of_files_written_over(home: Home) -> None:
+    at = "2025-01-01T10:00:00Z"
+    land(home, "retail.message_replies", "r.csv", REPLIES + f"m1,C1,unsubscribed,{at}\n", mtime=1_700_000_100)
+    assert written_to(home) == ["C2", "C3", "C4", "C5", "C6"]
+    land(home, "retail.message_replies", "r.csv", REPLIES + f"m2,C2,opened,{at}\n", mtime=1_700_000_200)
+    land(home, "retail.customers", "b.csv", HEAD + "C4,no,,\n", mtime=1_700_000_200)
+    assert written_to(home) == ["C2", "C3", "C5", "C6"]
+    # The old file once more under another name is no news, now or later.
+    land(home, "retail.customers", "c.csv", FIRST, mtime=1_700_000_300)
+    (home.landing / "retail/customers/a.csv").unlink()
+    assert written_to(home) == ["C2", "C3", "C5", "C6"]
+    forget(home, "C6")
+    assert written_to(home) == ["C2", "C3", "C5"]
+
+
+@pytest.mark.parametrize("name", ["r.csv", "s.csv"])
+def test_a_home_of_an_older_format_keeps_what_was_taken_back(home: Home, name: str) -> None:
+    at = "2025-01-01T10:00:00Z"
+    land(home, "retail.message_replies", "r.csv", REPLIES + f"m1,C1,unsubscribed,{at}\n", mtime=1_700_000_100)
+    gone = land(home, "retail.customers", "b.csv", HEAD + "C2,no,,\n", mtime=1_700_000_100)
+    assert written_to(home) == ["C3", "C4", "C5", "C6"]
+    gone.unlink()
+    land(home, "retail.message_replies", name, REPLIES + f"m3,C3,opened,{at}\n", mtime=1_700_000_200)
+    assert written_to(home) == ["C3", "C4", "C5", "C6"]
+    for table in TABLES:
+        place = home.raw / ".state" / f"{table.full_name}.json"
+        state = json.loads(place.read_text())
+        place.write_text(json.dumps(state | {"format": state["format"].partition(":")[0]}))
+    assert written_to(home) == ["C3", "C4", "C5", "C6"]
+
+
+def test_doubts_that_are_gone_are_found_again(home: Home) -> None:
+    rows = REPLIES + "m1,C1,unsubscribed,yesterday\n"
+    land(home, "retail.message_replies", "r.csv", rows, mtime=1_700_000_100)
+    assert written_to(home) == ["C2", "C3", "C4", "C5", "C6"]
+    (home.raw / ".doubts/retail.message_replies.parquet").unlink()
+    assert written_to(home) == ["C2", "C3", "C4", "C5", "C6"]
+
+
+def test_who_was_forgotten_and_lands_again_is_in_no_list_of_doubts(home: Home) -> None:
+    ingest(home, TABLES)
+    write_pseudonyms(home)
+    forget(home, "C1")
+    land(home, "retail.customers", "b.csv", FIRST, mtime=1_700_000_100)
+    land(home, "retail.customers", "c.csv", BROKEN, mtime=1_700_000_200)
+    ingest(home, TABLES)
+    assert in_doubt(home).height == 1 and write_in_doubt(home).is_empty()
+    assert not (home.root / "personal/consent_in_doubt.csv").exists()

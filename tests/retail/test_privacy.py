@@ -226,3 +226,6 @@ def test_a_lost_or_damaged_key_is_not_replaced_in_silence(tmp_path: Path) -> Non
     place.unlink()
     with pytest.raises(NpqError, match=r"secret.key: gone, but forgotten.parquet"):
         secret(home)
+    with pytest.raises(NpqError, match=r"secret.key: gone, but forgotten.parquet"):
+        forget(home, "C2")
+    assert "C2" in (tmp_path / "landing/retail/customers/a.csv").read_text()  # nothing was removed by halves
