@@ -301,9 +301,11 @@ def _what_left(home: Home) -> pl.DataFrame:
     folder = _folder(home)
     frames = [pl.DataFrame(schema=_LEFT), *(pl.read_parquet(place) for place in _memories(home) if place.exists())]
     if (folder / "leaving.csv").exists():
-        # A line that a dying process did not finish is not noted.
-        words = dict.fromkeys(_LEFT, pl.String)
-        journal = pl.read_csv(folder / "leaving.csv", has_header=False, schema=words, truncate_ragged_lines=True)
+        lines = (folder / "leaving.csv").read_text(errors="replace").splitlines(keepends=True)
+        # A line that a dying process did not finish is not noted: half a date would be another day.
+        whole = [line.rstrip("\n").split(",") for line in lines if line.endswith("\n")]
+        rows = [line for line in whole if len(line) == len(_LEFT)]
+        journal = pl.DataFrame(rows, schema=dict.fromkeys(_LEFT, pl.String), orient="row")
         frames.append(journal.with_columns(pl.col("left_on").str.to_date("%Y-%m-%d", strict=False)).drop_nulls())
     return pl.concat(frames, how="diagonal").unique("message_id", keep="first").sort("message_id")
 

@@ -342,3 +342,13 @@ def test_what_a_dead_server_kept_leaves_with_the_next_days_run(tmp_path: Path) -
     assert waiting["message_id"].to_list() == ["m3"]  # a late delivery is no news on the next day; m2 had no consent
     assert send(home, waiting, FileCarrier(tmp_path / "out"), PEOPLE, tomorrow).sent == ["m3"]
     assert to_send(home, tomorrow).is_empty()
+
+
+@pytest.mark.parametrize("torn", ["", "m2", "m2,k2,2025-07-0", "m2,k2,2025-07-01"])
+def test_a_journal_that_a_dying_process_left_is_read_as_far_as_it_is_whole(tmp_path: Path, torn: str) -> None:
+    home, at = Home.at(tmp_path), tmp_path / "outbox/retail/messages/leaving.csv"
+    at.parent.mkdir(parents=True)
+    at.write_text("m1,k1,2025-06-30\n" + torn)
+    assert mail._what_left(home).rows() == [("m1", "k1", date(2025, 6, 30))]
+    at.write_text(torn)
+    assert send(home, MESSAGES, FileCarrier(tmp_path / "out"), PEOPLE, DAY).sent == ["m1", "m3"]
