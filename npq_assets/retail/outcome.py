@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from npq_assets.contracts import DECISIONS
-from npq_assets.evaluation.ledger import OUTCOME, override_credit, realized, settle
+from npq_assets.evaluation.ledger import EXPECTED, OUTCOME, override_credit, realized, settle
 from npq_assets.periods import DAYS, period_of
 from npq_assets.retail.customer_link import link_of
 from npq_assets.retail.inputs import PAIR
@@ -18,6 +19,15 @@ from npq_assets.settings import Home
 from npq_assets.storage import write_csv_for_people, write_parquet
 
 LEDGER = DECISIONS["all.ledger"]
+_CREDIT = {
+    "decision_id": pl.String,
+    "override_realized_cost": pl.Float64,
+    "hindsight_cost": pl.Float64,
+    "basis": pl.String,
+    "engine_realized_cost": pl.Float64,
+    "demand": pl.Float64,
+    "credit": pl.Float64,
+}
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,8 @@ def scenarios_of(home: Home, as_of: date, orders: pl.DataFrame, *, engine: bool 
     )
     row, step, link = asked["row"].to_numpy(), asked["step"].to_numpy(), link_of(home, as_of)
     sides = [forecast, forecast.engine] if engine else [forecast]
-    drawn = [link.added(pairs, as_of, days, side.scenarios)[row, :, step] for side in sides]
+    mine, at = np.unique(row, return_inverse=True)  # a copy of all scenarios is large
+    drawn = [link.added(pairs[mine], as_of, days, side.scenarios[mine])[at, :, step] for side in sides]
     values = np.concatenate(drawn, axis=1)
     return asked.select("decision_id").with_columns(
         pl.Series("demand", values, dtype=pl.Array(pl.Float64, values.shape[1]))
@@ -173,6 +184,17 @@ def settle_accounts(home: Home, day: date) -> dict[date, int]:
     return settled
 
 
+def _expected_before(place: Path) -> pl.DataFrame:
+    """Credits of overrides that were settled by expectation: the columns of `override_credit`; none of files without a basis."""
+    none = pl.DataFrame(schema=_CREDIT)
+    if not place.exists():
+        return none
+    rows = pl.read_parquet(place, hive_partitioning=False)
+    if "basis" not in rows.columns:
+        return none
+    return rows.filter((pl.col("basis") == EXPECTED) & pl.col("credit").is_not_null()).select(list(_CREDIT))
+
+
 def settle_overrides(home: Home, day: date) -> int:
     """Credits or debits planners' overrides whose period has landed; returns how many are settled.
 
@@ -191,12 +213,15 @@ def settle_overrides(home: Home, day: date) -> int:
     facts = Facts.read(home, min(made), day)
     settled = 0
     for of, overrides in made.items():
-        actual = actuals(facts, overrides)
-        empty = _ran_out(overrides, actual)
+        place = home.root / "evaluations" / "retail" / "overrides" / f"as_of={of.isoformat()}" / "overrides.parquet"
+        actual, kept = actuals(facts, overrides), _expected_before(place)
+        # A forecast is large, and may be another one by now: what it has priced stays.
+        empty = _ran_out(overrides, actual).join(kept, on="decision_id", how="anti")
         outcome = override_credit(
             overrides, actual, scenarios_of(home, of, empty, engine=True) if empty.height else None
         )
+        kept = kept.join(outcome, on="decision_id", how="anti").join(overrides, on="decision_id", how="semi")
+        outcome = pl.concat([outcome, kept.select(outcome.columns)]).sort("decision_id")
         settled += outcome.height
-        place = home.root / "evaluations" / "retail" / "overrides" / f"as_of={of.isoformat()}" / "overrides.parquet"
         write_parquet(overrides.join(outcome, on="decision_id", how="left").sort("decision_id"), place)
     return settled

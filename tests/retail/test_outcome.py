@@ -10,8 +10,9 @@ import pytest
 from npq_assets.contracts import DECISIONS
 from npq_assets.evaluation.ledger import ledger_rows
 from npq_assets.publishing import conform
+from npq_assets.retail import outcome
 from npq_assets.retail.demand import DemandForecast
-from npq_assets.retail.outcome import LEDGER, Facts, actuals, scenarios_of, settle_accounts
+from npq_assets.retail.outcome import LEDGER, Facts, actuals, scenarios_of, settle_accounts, settle_overrides
 from npq_assets.retail.output import plan_folder, save_forecast
 from npq_assets.settings import Home
 from npq_assets.storage import write_json, write_parquet
@@ -106,3 +107,20 @@ def test_orders_for_an_empty_shelf_settle_once_and_say_how(home: Home) -> None:
 def test_without_a_stored_forecast_the_row_stays_open(home: Home) -> None:
     (home.forecasts("retail", DAY) / "forecast.json").unlink()
     assert settle_accounts(home, ON + timedelta(days=1)) == {}
+
+
+def test_what_overrides_earned_by_expectation_is_reckoned_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = orders().with_columns(pl.lit(3.0).alias("engine_quantity"))
+    write_parquet(rows, plan_folder(home, DAY) / "overrides.parquet")
+    place = home.root / f"evaluations/retail/overrides/as_of={DAY}/overrides.parquet"
+    assert settle_overrides(home, ON + timedelta(days=1)) == 2
+    first = pl.read_parquet(place)
+    assert first["basis"].to_list() == ["expected"] * 2
+    # No later day reads the forecast again, nor is changed by what has become of it.
+    monkeypatch.setattr(outcome, "load_forecast", lambda *_: pytest.fail("read again"))
+    assert settle_overrides(home, ON + timedelta(days=2)) == 2
+    assert pl.read_parquet(place).equals(first)
+    # A file of before there was a basis is reckoned anew.
+    write_parquet(first.drop("basis"), place)
+    monkeypatch.setattr(outcome, "load_forecast", lambda *_: None)
+    assert settle_overrides(home, ON + timedelta(days=3)) == 0
