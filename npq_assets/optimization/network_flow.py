@@ -354,6 +354,7 @@ def nearest(problem: FlowProblem, near: pl.DataFrame) -> tuple[Array, Array]:
             short[k] = quantity
         else:
             flow[lane] += quantity
+    _limit(problem, lanes, flow)
     # What a warehouse lacks comes from the plant that is nearest to it.
     stock = _numbers(problem.sources, "stock", np.inf)
     out = _incidence(problem.sources["source_id"], lanes["from_id"]) @ flow
@@ -371,15 +372,27 @@ def nearest(problem: FlowProblem, near: pl.DataFrame) -> tuple[Array, Array]:
 
 
 def _ration(problem: FlowProblem, lanes: pl.DataFrame, flow: Array) -> None:
-    """Nobody hands out more than he has and gets: whose stock is short gives everybody the same share."""
+    """Nobody hands out more than he has and gets, or more than is possible: whose stock is short gives all the same share."""
     sources = problem.sources
     stock = _numbers(sources, "stock", np.inf)
     leave = _incidence(sources["source_id"], lanes["from_id"])
     enter = _incidence(sources["source_id"], lanes["to_id"])
     for _ in range(sources.height):  # a shortage at one is passed on to the next
+        _limit(problem, lanes, flow)
         out, has = leave @ flow, stock + enter @ flow
         over = out > has + 1e-9
         if not over.any():
             return
         share = np.where(over, has / np.maximum(out, 1e-12), 1.0)
         flow *= np.where(leave.sum(axis=0) > 0, share @ leave, 1.0)
+
+
+def _limit(problem: FlowProblem, lanes: pl.DataFrame, flow: Array) -> None:
+    """What a lane does not carry, or a source cannot hand out at any price, does not go: else the rule would beat the best."""
+    np.minimum(flow, _numbers(lanes, "capacity", np.inf), out=flow)
+    firm = np.array([price is None for price in problem.sources["overflow_cost"].to_list()], dtype=bool)
+    leave = _incidence(problem.sources["source_id"], lanes["from_id"])
+    out = leave @ flow
+    most = np.where(firm, _numbers(problem.sources, "capacity", np.inf), np.inf)
+    share = np.where(out > most, most / np.maximum(out, 1e-12), 1.0)
+    flow *= np.where(leave.sum(axis=0) > 0, share @ leave, 1.0)

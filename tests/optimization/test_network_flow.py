@@ -133,3 +133,39 @@ def test_what_a_plant_makes_limits_what_it_ships_for_us_and_for_the_planner() ->
     planned, short = nearest(problem, near)
     assert planned.sum() == pytest.approx(120.0) and short.tolist() == pytest.approx([20.0, 20.0])
     assert price(problem, lanes, planned, short) >= result.objective - 1e-6
+
+
+def test_a_planner_too_is_held_to_what_a_lane_carries_and_a_source_can_hand_out() -> None:
+    problem = flow(
+        [("near", None, 8.0, 0.0, None), ("far", None, None, 0.0, None)],
+        [("near", "x", 1.0, 5.0), ("near", "y", 1.0, None), ("far", "x", 2.0, None), ("far", "y", 2.0, None)],
+        {"x": 6.0, "y": 11.0},
+        shortage=50.0,
+    )
+    lanes = problem.lanes.sort("from_id", "to_id")
+    near = lanes.with_columns(pl.when(pl.col("from_id") == "near").then(1.0).otherwise(2.0).alias("km"))
+    # Five of x by the lane, eleven of y, of which half can be handed out: it gives all the same share.
+    planned, short = nearest(problem, near)
+    assert planned.tolist() == [0.0, 0.0, 2.5, 5.5] and short.tolist() == [3.5, 5.5]
+    assert price(problem, lanes, planned, short) >= solve(problem).bound
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000))
+def test_the_planner_beats_no_bound_whatever_the_limits(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    some = lambda high: None if rng.random() < 0.4 else float(rng.integers(0, high))  # noqa: E731
+    sources, sites = ["p", "v", "w"], ["x", "y", "z"]
+    pairs = [(a, b) for a in sources for b in sites] + [("p", "v"), ("p", "w"), ("v", "w")]
+    problem = flow(
+        [(name, some(40), some(40), float(rng.uniform(0, 2)), some(5)) for name in sources],
+        [(a, b, float(rng.uniform(0, 4)), some(30)) for a, b in pairs if rng.random() < 0.8] or [("p", "x", 1.0, None)],
+        {name: float(rng.integers(1, 30)) for name in sites},
+        shortage=10.0,
+    )
+    lanes = problem.lanes.sort("from_id", "to_id")
+    near = lanes.filter(pl.col("to_id").is_in(sites))
+    near = near.with_columns(pl.Series("km", rng.uniform(1, 9, near.height)))
+    naive = price(problem, lanes, *nearest(problem, near))
+    found = solve(problem, single_source=False)
+    assert found.bound <= naive + 1e-4 * (1 + naive)
