@@ -224,7 +224,8 @@ def settle_accounts(home: Home, upto: date) -> dict[date, int]:
     """Fills in what deliveries of earlier days did cost, as far as their trips have landed; rows settled by as-of day.
 
     A delivery that was settled as not made is settled again, with its warning, when a trip that brought it lands within 31 days;
-    so are the other stops of a tour of which a stop lands late, since they share its vehicle and way home.
+    so are the other stops of a tour of which a stop lands late, since they share its vehicle and way home. A stop that belongs to
+    another day, as on a tour over midnight, opens them again within the days in which trips may still land.
     """
     settled: dict[date, int] = {}
     places = [home.mart("logistics", name) for name in ("legs", "vehicles", "deliveries")]
@@ -253,20 +254,25 @@ def settle_accounts(home: Home, upto: date) -> dict[date, int]:
         waiting = ours.filter(pl.col("realized_cost").is_null())
         prices = driven.join(wanted, on="delivery_id").select("drop_cost").drop_nulls().to_series()
         # Cheap to ask: few costs of what was driven are a drop cost to the last bit.
-        if waiting.is_empty() and not ours["realized_cost"].is_in(prices.implode()).any():
+        shared = _with_strangers(driven, wanted) if upto <= day + timedelta(days=_GRACE + 1) else driven.clear()
+        if waiting.is_empty() and shared.is_empty() and not ours["realized_cost"].is_in(prices.implode()).any():
             continue
         plan = load_plan(home, day)
         if plan is None:
             continue
         outcome = realized(plan[0], driven, vehicles, wanted, over=upto > day + timedelta(days=_GRACE))
         open_again = _open_again(plan[0], ours, driven, wanted)
-        outcome = outcome.filter(
-            pl.col("decision_id").is_in(waiting["decision_id"].implode())
-            | pl.col("decision_id").is_in(open_again.implode())
-        )
+        routes = plan[0]["routes"].join(shared, on="delivery_id", how="semi")["decision_id"]
         stood = ledger.select("decision_id", pl.col("realized_cost").alias("stood"))
+        change = pl.col("realized_cost") - pl.col("stood")
         outcome = outcome.join(stood, on="decision_id").filter(
-            pl.col("stood").is_null() | ((pl.col("realized_cost") - pl.col("stood")).abs() > _SAME)
+            (
+                pl.col("decision_id").is_in(waiting["decision_id"].implode())
+                | pl.col("decision_id").is_in(open_again.implode())
+                # A stop more leaves less to the others; a day that is run again may know fewer of them, which is no news.
+                | (pl.col("decision_id").is_in(routes.implode()) & (change < 0))
+            )
+            & (pl.col("stood").is_null() | (change.abs() > _SAME))
         )
         if outcome.height:
             filled = settle(ledger, outcome.drop("stood"))
@@ -274,6 +280,13 @@ def settle_accounts(home: Home, upto: date) -> dict[date, int]:
             write_csv_for_people(filled, place.with_suffix(".csv"))
             settled[day] = outcome.height
     return settled
+
+
+def _with_strangers(legs: pl.DataFrame, deliveries: pl.DataFrame) -> pl.DataFrame:
+    """Legs of the day's deliveries on tours that also bring what is not the day's."""
+    tour = ["vehicle_id", "departed_at"]
+    strangers = legs.join(deliveries, on="delivery_id", how="anti").select(tour).unique()
+    return legs.join(deliveries, on="delivery_id", how="semi").join(strangers, on=tour, how="semi")
 
 
 def _open_again(

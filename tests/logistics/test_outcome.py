@@ -177,6 +177,25 @@ def test_a_trip_that_lands_after_the_day_was_over_is_booked_after_all(tmp_path: 
     assert settle_accounts(home, upto + timedelta(days=40)) == {}
 
 
+def test_a_stop_of_the_next_day_takes_its_share_of_the_tour_when_it_lands(tmp_path: Path) -> None:
+    home, upto = Home.at(tmp_path), OPENED.date()
+    alone, shared = 10 + 30 + 33, 10 + 0.25 * 30 + 33
+    # At midnight the second stop, which belongs to the next day, has not been made: the first pays the whole vehicle.
+    landed(home, Day(driven=1, others=("b",)))
+    settle_accounts(home, upto + timedelta(days=1))
+    assert booked(home)["r1"] == pytest.approx(alone)
+    landed(home, Day(others=("b",)))
+    assert settle_accounts(home, upto + timedelta(days=2)) == {upto: 1}
+    settled = booked(home)
+    assert settled["r1"] == pytest.approx(shared) and settled["w1"] == pytest.approx(4 - 30)
+    # A day that is run again and knows less changes nothing; nor does the same once more.
+    landed(home, Day(driven=1, others=("b",)))
+    assert settle_accounts(home, upto + timedelta(days=1)) == {}
+    landed(home, Day(others=("b",)))
+    assert settle_accounts(home, upto + timedelta(days=3)) == {}
+    assert booked(home) == settled
+
+
 @pytest.mark.parametrize("drop_cost", [90.0, None])
 def test_the_warning_of_a_late_trip_is_booked_with_it(tmp_path: Path, drop_cost: float | None) -> None:
     home, upto = Home.at(tmp_path), OPENED.date()
