@@ -34,6 +34,7 @@ from npq_assets.ingestion.rules import EARLIEST, REASON, SAID, TORN, judge, quic
 from npq_assets.storage import replacing, write_csv_for_people, write_json, write_parquet
 
 HASH = "__key_hash"
+AGAIN = "a no that landed again"
 _ROW_GROUP = 500_000
 _FORMAT = f"2:{pl.__version__}"  # parts and hashes of another version are made anew
 _PEOPLE_ROWS = 100_000
@@ -53,6 +54,7 @@ class Content:
         unreadable: Why the file cannot be read at all; empty if it can.
         copies: Further files with the same bytes.
         remarks: What was accepted, but not as it stands there: the first values, a line each.
+        again: How many contents were known when a file brought these bytes again, the last time; 0: never.
     """
 
     hash: str
@@ -63,6 +65,7 @@ class Content:
     unreadable: str = ""
     copies: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    again: int = 0
 
 
 @dataclass
@@ -165,6 +168,7 @@ def take_in(places: Places, tables: list[Table], log: Callable[[str], None]) -> 
             continue
         registry = Registry.read(places.registry(table))
         landed = {content.hash: k for k, content in enumerate(registry.contents)}
+        again = {content.hash: content.again for content in registry.contents}
         if table.by_day:
             registry.format = _FORMAT  # days hold rows and no hashes
             if not days.is_whole(places.days(table)):
@@ -179,6 +183,8 @@ def take_in(places: Places, tables: list[Table], log: Callable[[str], None]) -> 
                 waiting[table.full_name] += 1
         # Contents that were parsed anew stay where they were: what landed later counts more.
         registry.contents.sort(key=lambda content: landed.get(content.hash, len(landed)))
+        for content in registry.contents:
+            content.again = max(content.again, again.get(content.hash, 0))
         write_json(asdict(registry), places.registry(table))
         registries[table.full_name] = registry
     balances = {}
@@ -247,8 +253,11 @@ def _take_file(places: Places, table: Table, registry: Registry, file: LandedFil
         return False
     for content in registry.contents:
         if content.hash == digest:
-            if file.name != content.name and file.name not in content.copies:
+            new = file.name != content.name and file.name not in content.copies
+            if new:
                 content.copies.append(file.name)
+            if new or not registry.seen.get(file.name, digest).endswith(digest):
+                content.again = len(registry.contents)
             break
     else:
         content = Content(digest, file.name)
@@ -435,11 +444,13 @@ def _put_together(places: Places, table: Table, registry: Registry, waiting: int
     if table.by_day:
         return _put_days_together(places, table, registry, waiting)
     references = {column.name: column.references for column in table.columns if column.references}
-    state = {
+    state: dict[str, object] = {
         "format": _format_of(table),
         "contents": [content.hash for content in registry.contents],
         "references": {name: _fingerprint_of(places, LANDING[parent]) for name, parent in references.items()},
     }
+    if table.doubt and any(content.again for content in registry.contents):
+        state["again"] = [content.again for content in registry.contents]
     fingerprint = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
     done = registry.put_together
     place = places.table(table)
@@ -577,6 +588,12 @@ class _Verdicts:
         self._places = places
         self._table = table
         self._contents = [content for content in registry.contents if not content.unreadable]
+        # Of those that came again, how many readable ones were known by then.
+        self._again = {
+            content.hash: sum(not before.unreadable for before in registry.contents[: content.again])
+            for content in registry.contents
+            if content.again
+        }
         self._unreadable = [content for content in registry.contents if content.unreadable]
         self._allowed = allowed
         self._keep: list[NDArray[np.bool_]] = []
@@ -613,9 +630,29 @@ class _Verdicts:
             self.doubts.broken(index, content.name, pl.read_parquet(self._part(content, "bad")))
             rows = pl.read_parquet(self._part(content), columns=list(self._table.doubt))
             self.doubts.accepted(index, rows.filter(pl.Series(self._keep[index])))
+        self._taken_back_again()
         for late in self._late:
             index = late["content"][0]
             self.doubts.broken(index, self._contents[index].name, late)
+
+    def _taken_back_again(self) -> None:
+        """The same bytes once more change nothing, but for a no where a yes holds: it counts until a good row lands after it."""
+        again = [content for content in self._contents if content.again]
+        key = self._table.doubt[0]
+        for column in (column for column in self._table.columns if column.veto and again):
+            held = [
+                pl.read_parquet(self._part(content), columns=[key, column.name])
+                .filter(pl.Series(keep))
+                .filter(pl.col(column.name))
+                for content, keep in zip(self._contents, self._keep, strict=True)
+            ]
+            yes = pl.concat(held).select(key).unique()
+            for content in again:
+                rows = pl.read_parquet(self._part(content)).filter(~pl.col(column.name)).join(yes, on=key, how="semi")
+                said = [pl.col(name).cast(pl.String).alias(SAID + name) for name in self._table.told]
+                words = pl.lit(AGAIN).alias(REASON)
+                found = rows.select(LINE, words, pl.lit(False).alias(TORN), *said)
+                self.doubts.broken(self._again[content.hash] - 1, content.name, found)
 
     def _check_references(self, index: int, content: Content, columns: pl.DataFrame, keep: NDArray[np.bool_]) -> None:
         for name, (parent, values) in self._allowed.items():

@@ -106,8 +106,9 @@ def pseudonyms(context: dg.AssetExecutionContext, home: HomeResource) -> Iterabl
     ]
     if people:
         context.log.warning(
-            f"The consent of {people} customers is in doubt: quarantined rows ({', '.join(rows[:5])}) may have taken it back. They "
-            "are not written to until a good row of theirs lands in a new file; personal/consent_in_doubt.csv has their pseudonyms"
+            f"The consent of {people} customers is in doubt: rows that were quarantined, or landed again, may have taken it back "
+            f"({', '.join(rows[:5])}). They are not written to until a good row of theirs lands in a new file; "
+            "personal/consent_in_doubt.csv has their pseudonyms"
         )
     yield dg.MaterializeResult(
         metadata={"dagster/row_count": count},

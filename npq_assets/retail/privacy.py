@@ -19,7 +19,7 @@ import polars as pl
 
 from npq_assets.contracts import LANDING, Kind, Table
 from npq_assets.errors import NpqError
-from npq_assets.ingestion.store import stands
+from npq_assets.ingestion.store import AGAIN, stands
 from npq_assets.retail.traces import Wanted, holds, without
 from npq_assets.settings import Home
 from npq_assets.storage import replacing, write_parquet
@@ -275,7 +275,7 @@ def _land_what_has_no_file(home: Home) -> None:
                     later = landed[0]
                 continue
             part = home.raw / ".parts" / table.domain / table.name / f"{content['hash']}.good.parquet"
-            frames = {"doubt": _broken_again(home, table, content["name"])} if table.doubt else {}
+            frames = {"doubt": _broken_again(home, table, pl.col("file") == content["name"])} if table.doubt else {}
             if part.exists():
                 rows = pl.read_parquet(part, hive_partitioning=False)
                 frames["rows"] = rows.select(name for name in rows.columns if not name.startswith("__"))
@@ -287,15 +287,18 @@ def _land_what_has_no_file(home: Home) -> None:
                 moment = (later[0] if later is not None else place.stat().st_mtime_ns) - _APART
                 _land_at(place, moment)
                 later = (moment, place.relative_to(home.landing).as_posix())
+        # After all others: no good row has landed since, else these were lifted.
+        if table.doubt and not (rows := _broken_again(home, table, pl.col("reason") == AGAIN)).is_empty():
+            write_parquet(rows, home.landing / table.domain / table.name / "recovered-again.parquet")
 
 
-def _broken_again(home: Home, table: Table, file: str) -> pl.DataFrame:
-    """What is known of the rows of a file that are in doubt, with a date that cannot be read: they break the contract as before."""
+def _broken_again(home: Home, table: Table, which: pl.Expr) -> pl.DataFrame:
+    """What is known of rows that are in doubt, with a date that cannot be read: they break the contract as before."""
     place, people = home.raw / ".doubts" / f"{table.full_name}.parquet", home.raw_table("retail", "customers")
     told = list(table.told)
     if not place.exists() or not people.exists():
         return pl.DataFrame(schema=dict.fromkeys(told, pl.String))
-    rows = pl.read_parquet(place).filter((pl.col("file") == file) & ~pl.col("lifted"))
+    rows = pl.read_parquet(place).filter(which & ~pl.col("lifted"))
     # Of a torn row any word may be an id: only those of customers are kept.
     rows = rows.join(pl.read_parquet(people, columns=["customer_id"]), on="customer_id", how="semi")
     date_of = next(c.name for c in table.columns if c.kind in (Kind.DATE, Kind.TIMESTAMP))

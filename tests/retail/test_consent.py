@@ -168,3 +168,31 @@ def test_who_was_forgotten_and_lands_again_is_in_no_list_of_doubts(home: Home) -
     ingest(home, TABLES)
     assert in_doubt(home).height == 1 and write_in_doubt(home).is_empty()
     assert not (home.root / "personal/consent_in_doubt.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["b.csv", "d.csv"])
+def test_a_no_counts_also_if_the_very_same_file_said_it_before(home: Home, name: str) -> None:
+    everybody = ["C1", "C2", "C3", "C4", "C5", "C6"]
+    land(home, "retail.customers", "b.csv", NO, mtime=1_700_000_100)
+    assert written_to(home) == everybody[1:]
+    yes = land(
+        home, "retail.customers", "b.csv" if name == "b.csv" else "c.csv", HEAD + "C1,yes,,\n", mtime=1_700_000_200
+    )
+    assert written_to(home) == everybody and in_doubt(home).is_empty()
+    land(home, "retail.customers", name, NO, mtime=1_700_000_300)
+    assert written_to(home) == everybody[1:]
+    forget(home, "C6")
+    everybody.remove("C6")
+    assert written_to(home) == everybody[1:]
+    # A yes of before is no news, whichever way it comes again.
+    if name != yes.name:
+        land(home, "retail.customers", "e.csv", HEAD + "C1,yes,,\n", mtime=1_700_000_400)
+        assert written_to(home) == everybody[1:]
+    land(home, "retail.customers", "f.csv", HEAD + "C1,yes,c1@example.org,\n", mtime=1_700_000_500)
+    assert written_to(home) == everybody and in_doubt(home).is_empty()
+
+
+def test_the_same_export_again_puts_nobody_in_doubt(home: Home) -> None:
+    land(home, "retail.customers", "b.csv", FIRST.replace("C1,yes", "C1,no"), mtime=1_700_000_100)
+    land(home, "retail.customers", "c.csv", FIRST.replace("C1,yes", "C1,no"), mtime=1_700_000_200)
+    assert written_to(home) == ["C2", "C3", "C4", "C5", "C6"] and in_doubt(home).is_empty()
