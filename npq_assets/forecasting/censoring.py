@@ -24,6 +24,8 @@ _HALF_LIFE = 28.0
 _SLOW = 4.0
 """How many times slower the season of the week and the scatter are forgotten than the level."""
 _LEAST_SCATTER = 1.05
+_MOST_HIDDEN = 2.0
+"""Expected demand is at most so many times what was sold, however often the shelf was empty."""
 _FAR = 1.0 - 1e-9
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -55,6 +57,7 @@ def _filtered(panel: Panel, rows: np.ndarray, hidden: np.ndarray) -> Array:
     amount, exposure = np.zeros(n), np.zeros(n)
     by_day, usual = np.zeros((n, _WEEK)), np.zeros((n, _WEEK))
     square, expected = np.zeros(n), np.zeros(n)
+    sold, square_seen, expected_seen = np.zeros(n), np.zeros(n), np.zeros(n)
     whole = np.ones(n, bool)
     luck = Luck.of(panel)
     for t in range(length):
@@ -63,18 +66,24 @@ def _filtered(panel: Panel, rows: np.ndarray, hidden: np.ndarray) -> Array:
         index = (by_day[:, place] + 8.0 * pooled) / (usual[:, place] + 8.0)
         known = exposure > 0.5
         level = np.divide(amount, exposure, out=np.zeros(n), where=known)
+        # A shelf that is nearly always empty bounds demand from below only: what it hid is held to a multiple of what was sold.
+        level = np.minimum(level, _MOST_HIDDEN * np.divide(sold, exposure, out=np.zeros(n), where=known))
         mean = level * index
         seen = panel.observed[:, t].copy()
+        in_sight = seen.astype(float)
         value = np.where(seen, panel.y[:, t], 0.0)
+        at_least = value.copy()
         here = np.nonzero(hidden[:, t])[0]
         if len(here):
             told = rows[here]
             bound = panel.bound[told, t].astype(float)
-            value[told] = bound  # all that is known of the first periods
+            at_least[told] = value[told] = bound  # all that is known of the first periods
             usable = known[told] & (mean[told] > 0)
             told, bound = told[usable], bound[usable]
             if len(told):
-                scatter = np.maximum((square[told] + 10.0) / (expected[told] + 5.0), _LEAST_SCATTER)
+                scatter = (square[told] + 10.0) / (expected[told] + 5.0)
+                plain = np.maximum((square_seen[told] + 10.0) / (expected_seen[told] + 5.0), 1.0 + mean[told])
+                scatter = np.maximum(np.minimum(scatter, plain), _LEAST_SCATTER)
                 counts = whole[told] & (bound == np.round(bound))
                 value[told] = draw(mean[told], mean[told] * scatter, bound, luck(told, t), counts)
             out[here, t] = value[rows[here]]
@@ -83,9 +92,13 @@ def _filtered(panel: Panel, rows: np.ndarray, hidden: np.ndarray) -> Array:
         error = np.where(known, count, 0.0)
         square = slow * square + error * (value - mean) ** 2
         expected = slow * expected + error * mean
+        error *= in_sight
+        square_seen = slow * square_seen + error * (value - mean) ** 2
+        expected_seen = slow * expected_seen + error * mean
         amount = fade * amount + count * value
+        sold = fade * sold + count * at_least
         exposure = fade * exposure + count * np.maximum(index, 0.05)
-        alive = error * (level > 0)
+        alive = count * known * (level > 0)
         by_day[:, place] = slow**_WEEK * by_day[:, place] + alive * value / np.maximum(level, 1e-9)
         usual[:, place] = slow**_WEEK * usual[:, place] + alive
         whole &= value == np.round(value)

@@ -70,7 +70,8 @@ class Doubts:
             return pl.DataFrame(schema={**schema, **more})
         key = list(self._table.doubt)
         latest = pl.concat(self._good).group_by(key).agg(pl.col("__good").max())
-        rows = pl.concat(self._broken).drop_nulls(key[0]).join(latest, on=key, how="left")
+        broken = pl.concat(self._broken).filter(pl.any_horizontal(pl.col(name).is_not_null() for name in key))
+        rows = broken.join(latest, on=key, how="left")
         return rows.select(
             *self._told,
             pl.col(REASON).alias("reason"),
@@ -83,4 +84,4 @@ class Doubts:
         """Ids of customers in doubt."""
         if not self._table.doubt:
             return []
-        return self.frame().filter(~pl.col("lifted"))[self._table.doubt[0]].unique().sort().to_list()
+        return self.frame().filter(~pl.col("lifted"))[self._table.doubt[0]].drop_nulls().unique().sort().to_list()

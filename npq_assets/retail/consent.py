@@ -22,6 +22,7 @@ def in_doubt(home: Home) -> pl.DataFrame:
     A broken row of `retail.customers` counts until a good one of the same customer lands in a later file. A broken row of
     `retail.message_replies` that says plainly that the customer unsubscribed or could not be reached counts for good, one
     whose kind cannot be read until a good row on the same message lands; one that says `opened` and the like does not count.
+    A reply that names no customer is of whom its message was decided for.
     """
     known = home.raw_table("retail", "customers")
     if not known.exists():
@@ -31,6 +32,7 @@ def in_doubt(home: Home) -> pl.DataFrame:
     kinds = LANDING["retail.message_replies"].column("kind").choices
     unread = ~pl.col("kind").is_in(kinds).fill_null(False) & ~pl.col("lifted")
     replies = replies.filter(pl.col("kind").is_in(STOPPED).fill_null(False) | unread)
+    replies = _addressed(home, replies)
     rows = pl.concat([frame.select(list(_FOUND)) for frame in (people, replies)])
     customers = pl.read_parquet(known, columns=["customer_id"])
     return rows.join(customers, on="customer_id", how="semi").unique().sort("file", "line", "customer_id")
@@ -53,6 +55,18 @@ def write_in_doubt(home: Home) -> pl.DataFrame:
         doubts.select(pl.Series(KEY, keys), "file", "line").write_csv(temporary)
     os.chmod(place, 0o600)
     return doubts
+
+
+def _addressed(home: Home, replies: pl.DataFrame) -> pl.DataFrame:
+    """Replies with the customer of their message where they name none."""
+    places = sorted(home.decision_folder("retail", "messages").glob("as_of=*/*.parquet"))
+    if not places or not replies["customer_id"].null_count():
+        return replies
+    messages = pl.concat([pl.read_parquet(place, columns=["message_id", "customer_id"]) for place in places])
+    told = messages.unique("message_id").rename({"customer_id": "of_message"})
+    return replies.join(told, on="message_id", how="left").with_columns(
+        pl.coalesce("customer_id", "of_message").alias("customer_id")
+    )
 
 
 def _doubts(home: Home, table: str) -> pl.DataFrame:

@@ -66,6 +66,18 @@ def test_a_draw_looks_back_only() -> None:
     assert (raised(panel.until(200)).y == raised(panel).until(200).y).all()
 
 
+def test_a_shelf_that_is_always_empty_does_not_carry_demand_away() -> None:
+    rng = np.random.default_rng(9)
+    days = [date(2024, 1, 1) + timedelta(days=t) for t in range(_DAYS)]
+    for shelf in (1.0, 5.0):
+        sold = np.minimum(rng.poisson(2.0 * shelf, _DAYS), shelf)
+        history = pl.DataFrame({"unique_id": "a", "ds": days, "y": sold})
+        stock = pl.DataFrame({"unique_id": "a", "ds": days, "in_stock": sold < shelf})
+        found = raised(build(history, "D", available=stock)).y
+        assert 1.0 <= found.mean() / sold.mean() < 2.5
+        assert found.max() < 12 * shelf
+
+
 def test_what_other_series_do_later_changes_no_draw() -> None:
     # A steady series that runs out for the first time, and sells by weight, only after day 200.
     days = [date(2024, 1, 1) + timedelta(days=t) for t in range(_DAYS)]

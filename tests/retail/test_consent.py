@@ -14,6 +14,7 @@ from npq_assets.retail.consent import in_doubt, write_in_doubt
 from npq_assets.retail.mail import addressees, without_address
 from npq_assets.retail.privacy import forget, pseudonym, secret, write_pseudonyms
 from npq_assets.settings import Home
+from npq_assets.storage import write_parquet
 from tests.ingestion.test_rules import land
 
 TABLES = [LANDING["retail.customers"], LANDING["retail.message_replies"]]
@@ -92,6 +93,15 @@ def test_a_quarantined_reply_that_says_stop_or_nothing_readable_counts(home: Hom
     more = f"m6,C5,unsubscribed,{at}\nm6,C6,unsubscribed,{at}\nm3,C3,clicked,{at}\nm1,C1,opened,{at}\n"
     land(home, "retail.message_replies", "s.csv", REPLIES + more, mtime=1_700_000_200)
     assert written_to(home) == ["C3", "C4"]
+
+
+def test_a_reply_that_names_nobody_is_of_whom_its_message_was_for(home: Home) -> None:
+    place = home.decision_folder("retail", "messages") / "as_of=2025-01-01" / "messages.parquet"
+    write_parquet(pl.DataFrame({"message_id": ["m9", "m8"], "customer_id": ["C2", "C3"]}), place)
+    at = "2025-01-01T10:00:00Z"
+    rows = f"m9,,unsubscribed,{at}\nm8,,opened,{at}\nm7,,bounced,{at}\n"
+    land(home, "retail.message_replies", "r.csv", REPLIES + rows, mtime=1_700_000_100)
+    assert written_to(home) == ["C1", "C3", "C4", "C5", "C6"]
 
 
 def test_who_agrees_and_has_no_address_is_counted(home: Home) -> None:
