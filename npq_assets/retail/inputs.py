@@ -136,6 +136,12 @@ def read_inputs(home: Home, as_of: date) -> RetailInputs:
     history = _history(home, as_of, period)
     if history.is_empty():
         raise Unavailable(f"retail.sales: no period had ended before {as_of}; land sales or choose a later --as-of")
+    late = _late_sites(home, as_of, period)
+    if late:
+        notes.append(
+            f"retail.sales: nothing has landed of {', '.join(late[:3])}{' …' if late[3:] else ''} while other sites sold; demand "
+            "there since is unknown, not zero; land what is late"
+        )
     items = _items(home, terms, history)
     items, arrivals = _stock(home, items, history, as_of, period, notes)
     limits = (
@@ -209,6 +215,19 @@ def _history(home: Home, as_of: date, period: Period) -> pl.DataFrame:
         .sort("unique_id", "period_start")
         .collect()
     )
+
+
+def _late_sites(home: Home, as_of: date, period: Period) -> list[str]:
+    """Sites whose last sales before the day have not landed, each with the first period that is missing."""
+    gone = (
+        pl.scan_parquet(_mart_path(home, "retail", "demand"))
+        .filter(~pl.col("landed") & (pl.col("period_start") <= known_before(as_of, period)))
+        .group_by("site_id")
+        .agg(pl.col("period_start").min())
+        .sort("site_id")
+        .collect()
+    )
+    return [f"{site} since {since}" for site, since in gone.iter_rows()]
 
 
 def _items(home: Home, terms: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:

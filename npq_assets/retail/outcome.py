@@ -59,7 +59,7 @@ class Facts:
         )
         demand = (
             pl.scan_parquet(home.mart("retail", "demand"))
-            .filter(pl.col("period_start") >= since)
+            .filter((pl.col("period_start") >= since) & pl.col("landed"))
             .select(*PAIR, "period_start", "quantity", "in_stock")
             .collect()
         )

@@ -57,6 +57,7 @@ def watch(home: Home, as_of: date) -> Watch:
         pl.scan_parquet(place)
         .filter(
             (pl.col("period_start") <= known_before(as_of, period))
+            & pl.col("landed")
             & (pl.col("period_start") > as_of - timedelta(days=days * (_PAST[period] + _NOW[period] + 1)))
         )
         .select("site_id", "product_id", "period_start", "quantity", "in_stock", "price", "promotion")

@@ -64,7 +64,7 @@ def home(tmp_path: Path) -> Home:
     write_parquet(conform(rows, LEDGER).drop("basis"), home.decisions(LEDGER.domain, LEDGER.name, DAY))
     seen = facts(ON)
     write_parquet(seen.counts, home.mart("retail", "stock_position"))
-    write_parquet(seen.demand, home.mart("retail", "demand"))
+    write_parquet(seen.demand.with_columns(pl.lit(True).alias("landed")), home.mart("retail", "demand"))
     write_parquet(seen.landed.rename({"on": "arrives_on", "landed": "quantity"}), home.mart("retail", "open_orders"))
     return home
 

@@ -1,6 +1,6 @@
 """The models on data small enough to know the answer, and on none at all; and dbt's own unit tests."""
 
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -8,6 +8,8 @@ import pytest
 
 from npq_assets.contracts import LANDING
 from npq_assets.ingestion.days import DayPlaces
+from npq_assets.retail.demand import forecast_demand
+from npq_assets.retail.inputs import read_inputs
 from npq_assets.settings import Home
 from npq_assets.storage import write_parquet
 from npq_assets.warehouse import dbt
@@ -93,6 +95,34 @@ def test_a_model_that_cannot_be_built_is_named(tmp_path: Path) -> None:
     home.raw_table("retail", "sales").unlink()
     with pytest.raises(RunError, match="stg_retail__sales"):
         build(home, "fqn:npq.staging.retail")
+
+
+def test_a_site_whose_sales_are_late_is_named_and_its_demand_unknown(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    days = [D(2024, 4, 1) + timedelta(days=k) for k in range(60)]
+    sales = [
+        {"sold_on": day, "site_id": site, "product_id": "p", "quantity": 3.0}
+        for site, until in (("here", 60), ("late", 57)) for day in days[:until]
+    ]  # fmt: skip
+    terms = [
+        {"site_id": site, "product_id": "p", "lead_time_periods": 1, "holding_cost": 0.1, "shortage_cost": 1.0}
+        for site in ("here", "late")
+    ]
+    raw(
+        home,
+        retail__sales=sales,
+        retail__supply_terms=terms,
+        common__products=[{"product_id": "p", "name": "P", "family": "f", "unit_cost": 1.0}],
+    )
+    build(home)
+    inputs = read_inputs(home, days[-1] + timedelta(days=1))
+    unknown = inputs.history.filter(~pl.col("in_stock"))
+    assert unknown.select("site_id", "period_start").rows() == [("late", day) for day in days[57:]]
+    assert any("late since 2024-05-28" in note and "unknown, not zero" in note for note in inputs.skipped)
+    # Before the silence nothing was late.
+    assert not any("unknown, not zero" in note for note in read_inputs(home, days[57]).skipped)
+    expected = forecast_demand(inputs).frame.filter(pl.col("site_id") == "late")["mean"]
+    assert expected.to_numpy() == pytest.approx(3.0, rel=0.05)
 
 
 def test_dbt_unit_tests_pass(tmp_path: Path) -> None:
