@@ -35,12 +35,14 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
         from npq_assets.manufacturing.equipment_outcome import settle_maintenance
         from npq_assets.manufacturing.outcome import settle_plans
         from npq_assets.retail.outcome import settle_accounts, settle_overrides
+        from npq_assets.retail.service_outcome import settle_staffing
 
         day = as_of_of(context)
         rows = open_accounts(home.home, day)
         settled: Counter[date] = Counter(settle_accounts(home.home, day))
         settled.update(settle_deliveries(home.home, day))
         settled.update(settle_sourcing(home.home, day))
+        settled.update(settle_staffing(home.home, day))
         settled.update(settle_plans(home.home, day))
         settled.update(settle_maintenance(home.home, day))
         overrides = settle_overrides(home.home, day)

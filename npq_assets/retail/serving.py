@@ -330,6 +330,16 @@ def plan_staff(
         "naive_cost": float(naive_cost.sum()),
         "bound": result.bound,
         "answered within the promise": _share_in_time(response.hours, flat, promise),
+        # What the outcome is priced with.
+        "terms": {
+            "shifts": names,
+            "agent_cost_per_hour": inputs.settings.agent_cost_per_hour,
+            "answers_per_hour": problem.answers_per_hour,
+            "waiting_cost": problem.waiting_cost,
+            "left_cost": problem.left_cost,
+            "waiting": problem.waiting,
+            "most": problem.most,
+        },
     }
     load = waiting + float(flat.sum(axis=1).mean())
     if load > 0 and not agents_of.any():
