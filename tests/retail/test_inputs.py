@@ -20,7 +20,8 @@ TERMS = {**PAIR, "lead_time_periods": 2, "holding_cost": 0.1, "shortage_cost": 1
          "supplier_id": "v", "family": "f", "unit_cost": 1.0}  # fmt: skip
 SCHEMAS: dict[str, dict[str, pl.DataType | type[pl.DataType]]] = {
     "retail/demand": {"site_id": pl.String, "product_id": pl.String, "family": pl.String, "period_start": pl.Date,
-                      "quantity": pl.Float64, "in_stock": pl.Boolean, "price": pl.Float64, "promotion": pl.Boolean},
+                      "quantity": pl.Float64, "in_stock": pl.Boolean, "landed": pl.Boolean, "price": pl.Float64,
+                      "promotion": pl.Boolean},
     "retail/stock_position": {"counted_on": pl.Date, "site_id": pl.String, "product_id": pl.String, "on_hand": pl.Float64},
     "retail/open_orders": {"site_id": pl.String, "product_id": pl.String, "arrives_on": pl.Date, "quantity": pl.Float64,
                            "ordered_on": pl.Date},
@@ -51,7 +52,14 @@ def home_with(root: Path, **marts: list[dict[str, object]]) -> Home:
 
 def demand(first: date, quantities: list[float]) -> list[dict[str, object]]:
     return [
-        {**PAIR, "family": "f", "period_start": first + timedelta(days=k), "quantity": q, "in_stock": True}
+        {
+            **PAIR,
+            "family": "f",
+            "period_start": first + timedelta(days=k),
+            "quantity": q,
+            "in_stock": True,
+            "landed": True,
+        }
         for k, q in enumerate(quantities)
     ]
 
