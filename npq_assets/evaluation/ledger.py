@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 from npq_assets.contracts import DECISIONS
 from npq_assets.optimization.costs import InventoryCost
+from npq_assets.settings import Home
+from npq_assets.storage import write_csv_for_people, write_parquet
 
 LEDGER = DECISIONS["all.ledger"]
 PAIR = ["site_id", "product_id"]
@@ -216,3 +219,18 @@ def settle(ledger: pl.DataFrame, outcome: pl.DataFrame) -> pl.DataFrame:
     joined = with_basis(ledger).join(found, on="decision_id", how="left")
     filled = joined.with_columns(pl.coalesce(f"new_{n}", n).alias(n) for n in OUTCOME)
     return filled.select(list(LEDGER.schema)).sort("decision_id")
+
+
+def ledgers(home: Home) -> list[tuple[date, Path]]:
+    """As-of days that have a ledger, in order, and where it lies."""
+    places = sorted(home.decision_folder(LEDGER.domain, LEDGER.name).glob("as_of=*/*.parquet"))
+    return [(date.fromisoformat(place.parent.name.removeprefix("as_of=")), place) for place in places]
+
+
+def book(place: Path, ledger: pl.DataFrame, outcome: pl.DataFrame) -> int:
+    """Writes a day's ledger with outcomes filled in (see `settle`), also as CSV; returns how many there are."""
+    if outcome.height:
+        filled = settle(ledger, outcome)
+        write_parquet(filled, place)
+        write_csv_for_people(filled, place.with_suffix(".csv"))
+    return outcome.height

@@ -7,15 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from npq_assets.contracts import DECISIONS
-from npq_assets.evaluation.ledger import settle
+from npq_assets.evaluation.ledger import book, ledgers
 from npq_assets.logistics.marts import opening
 from npq_assets.logistics.output import load_plan
 from npq_assets.optimization.route_problem import RouteCost
 from npq_assets.settings import Home
-from npq_assets.storage import write_csv_for_people, write_parquet
 
-LEDGER = DECISIONS["all.ledger"]
 _SLIGHT = 5.0
 # Days after its own that a day's trips may still land.
 _GRACE = 2
@@ -232,8 +229,7 @@ def settle_accounts(home: Home, upto: date) -> dict[date, int]:
     if not all(place.exists() for place in places):
         return settled
     legs = vehicles = deliveries = None
-    for place in sorted(home.decision_folder(LEDGER.domain, LEDGER.name).glob("as_of=*/*.parquet")):
-        day = date.fromisoformat(place.parent.name.removeprefix("as_of="))
+    for day, place in ledgers(home):
         if day >= upto or day < upto - timedelta(days=31):
             continue
         ledger = pl.read_parquet(place, hive_partitioning=False)
@@ -274,11 +270,8 @@ def settle_accounts(home: Home, upto: date) -> dict[date, int]:
             )
             & (pl.col("stood").is_null() | (change.abs() > _SAME))
         )
-        if outcome.height:
-            filled = settle(ledger, outcome.drop("stood"))
-            write_parquet(filled, place)
-            write_csv_for_people(filled, place.with_suffix(".csv"))
-            settled[day] = outcome.height
+        if booked := book(place, ledger, outcome.drop("stood")):
+            settled[day] = booked
     return settled
 
 

@@ -13,15 +13,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from npq_assets.contracts import DECISIONS
-from npq_assets.evaluation.ledger import settle
+from npq_assets.evaluation.ledger import book, ledgers
 from npq_assets.logistics.marts import opening
 from npq_assets.logistics.output import load_plan, load_terms
 from npq_assets.optimization import network_flow
 from npq_assets.settings import Home
-from npq_assets.storage import write_csv_for_people, write_parquet
 
-LEDGER = DECISIONS["all.ledger"]
 _WEEK = 7
 # Days after the week that its trips may still land.
 _GRACE = 2
@@ -35,8 +32,7 @@ def settle_sourcing(home: Home, upto: date) -> dict[date, int]:
     if not all(place.exists() for place in places):
         return settled
     marts: list[pl.DataFrame] = []
-    for place in sorted(home.decision_folder(LEDGER.domain, LEDGER.name).glob("as_of=*/*.parquet")):
-        day = date.fromisoformat(place.parent.name.removeprefix("as_of="))
+    for day, place in ledgers(home):
         if day + timedelta(days=_WEEK + _GRACE) >= upto or day < upto - timedelta(days=_LOOKED_BACK):
             continue
         ledger = pl.read_parquet(place, hive_partitioning=False)
@@ -54,11 +50,8 @@ def settle_sourcing(home: Home, upto: date) -> dict[date, int]:
             continue
         outcome = realized(plan[0]["sourcing"], terms, week)
         outcome = outcome.filter(pl.col("decision_id").is_in(waiting["decision_id"].implode()))
-        if outcome.height:
-            filled = settle(ledger, outcome)
-            write_parquet(filled, place)
-            write_csv_for_people(filled, place.with_suffix(".csv"))
-            settled[day] = outcome.height
+        if booked := book(place, ledger, outcome):
+            settled[day] = booked
     return settled
 
 

@@ -9,22 +9,17 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from npq_assets.contracts import DECISIONS
 from npq_assets.equipment.maintenance import HORIZON
-from npq_assets.evaluation.ledger import settle
+from npq_assets.evaluation.ledger import book, ledgers
 from npq_assets.manufacturing.equipment_inputs import mart
 from npq_assets.manufacturing.equipment_output import load
 from npq_assets.settings import Home
-from npq_assets.storage import write_csv_for_people, write_parquet
-
-LEDGER = DECISIONS["all.ledger"]
 
 
 def settle_maintenance(home: Home, known_to: date) -> dict[date, int]:
     """Fills in what maintenance plans did cost whose week ended before `known_to` opened; settled rows by as-of day."""
     settled: dict[date, int] = {}
-    for place in sorted(home.decision_folder(LEDGER.domain, LEDGER.name).glob("as_of=*/*.parquet")):
-        as_of = date.fromisoformat(place.parent.name.removeprefix("as_of="))
+    for as_of, place in ledgers(home):
         if as_of + timedelta(days=HORIZON) > known_to:
             continue
         ledger = pl.read_parquet(place, hive_partitioning=False)
@@ -35,11 +30,8 @@ def settle_maintenance(home: Home, known_to: date) -> dict[date, int]:
         rows = realized_cost(mart(home, "component_life"), decision.accounts, as_of).join(
             waiting.select("decision_id"), on="decision_id", how="semi"
         )
-        if rows.height:
-            filled = settle(ledger, rows)
-            write_parquet(filled, place)
-            write_csv_for_people(filled, place.with_suffix(".csv"))
-            settled[as_of] = rows.height
+        if booked := book(place, ledger, rows):
+            settled[as_of] = booked
     return settled
 
 

@@ -10,15 +10,11 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from npq_assets.contracts import DECISIONS
-from npq_assets.evaluation.ledger import settle
+from npq_assets.evaluation.ledger import book, ledgers
 from npq_assets.manufacturing.output import load_plan
 from npq_assets.manufacturing.plan import HORIZON
 from npq_assets.periods import DAYS, period_of
 from npq_assets.settings import Home
-from npq_assets.storage import write_csv_for_people, write_parquet
-
-LEDGER = DECISIONS["all.ledger"]
 
 
 def settle_plans(home: Home, known_to: date) -> dict[date, int]:
@@ -26,8 +22,7 @@ def settle_plans(home: Home, known_to: date) -> dict[date, int]:
     settled: dict[date, int] = {}
     period = period_of(home)
     span = timedelta(days=HORIZON[period] * DAYS[period])
-    for place in sorted(home.decision_folder(LEDGER.domain, LEDGER.name).glob("as_of=*/*.parquet")):
-        as_of = date.fromisoformat(place.parent.name.removeprefix("as_of="))
+    for as_of, place in ledgers(home):
         if as_of + span > known_to:
             continue
         ledger = pl.read_parquet(place, hive_partitioning=False)
@@ -45,10 +40,7 @@ def settle_plans(home: Home, known_to: date) -> dict[date, int]:
                 pl.lit(None, pl.Float64).alias("hindsight_cost"),
                 pl.lit(None, pl.Float64).alias("naive_realized_cost"),
             )
-            filled = settle(ledger, rows)
-            write_parquet(filled, place)
-            write_csv_for_people(filled, place.with_suffix(".csv"))
-            settled[as_of] = rows.height
+            settled[as_of] = book(place, ledger, rows)
     return settled
 
 

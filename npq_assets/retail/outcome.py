@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from npq_assets.contracts import DECISIONS
-from npq_assets.evaluation.ledger import EXPECTED, OUTCOME, override_credit, realized, settle
+from npq_assets.evaluation.ledger import EXPECTED, OUTCOME, book, ledgers, override_credit, realized
 from npq_assets.periods import DAYS, period_of
 from npq_assets.retail.customer_link import link_of
 from npq_assets.retail.inputs import PAIR
 from npq_assets.retail.output import load_forecast, load_plan
 from npq_assets.settings import Home
-from npq_assets.storage import write_csv_for_people, write_parquet
+from npq_assets.storage import write_parquet
 
-LEDGER = DECISIONS["all.ledger"]
 _CREDIT = {
     "decision_id": pl.String,
     "override_realized_cost": pl.Float64,
@@ -159,12 +157,11 @@ def settle_accounts(home: Home, day: date) -> dict[date, int]:
         day: The day that is decided for: periods before it are over.
     """
     settled: dict[date, int] = {}
-    places = sorted(home.decision_folder(LEDGER.domain, LEDGER.name).glob("as_of=*/*.parquet"))
-    if not places or not home.mart("retail", "stock_position").exists():
+    found = ledgers(home)
+    if not found or not home.mart("retail", "stock_position").exists():
         return settled
-    days = {place: date.fromisoformat(place.parent.name.removeprefix("as_of=")) for place in places}
-    facts = Facts.read(home, min(days.values()), day)
-    for place, as_of in days.items():
+    facts = Facts.read(home, found[0][0], day)
+    for as_of, place in found:
         ledger = pl.read_parquet(place, hive_partitioning=False)
         open_rows = ledger.filter(
             (pl.col("kind") == "replenishment_orders") & pl.any_horizontal(pl.col(c).is_null() for c in OUTCOME[:3])
@@ -176,11 +173,8 @@ def settle_accounts(home: Home, day: date) -> dict[date, int]:
         actual = actuals(facts, orders)
         empty = _ran_out(orders, actual)
         outcome = realized(orders, actual, scenarios_of(home, as_of, empty) if empty.height else None)
-        if outcome.height:
-            filled = settle(ledger, outcome)
-            write_parquet(filled, place)
-            write_csv_for_people(filled, place.with_suffix(".csv"))
-            settled[as_of] = outcome.height
+        if booked := book(place, ledger, outcome):
+            settled[as_of] = booked
     return settled
 
 

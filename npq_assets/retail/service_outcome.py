@@ -13,15 +13,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from npq_assets.contracts import DECISIONS
-from npq_assets.evaluation.ledger import settle
+from npq_assets.evaluation.ledger import book, ledgers
 from npq_assets.optimization import staffing
 from npq_assets.retail.customer_output import load, load_facts
 from npq_assets.retail.serving import DAYS, shift_hours
 from npq_assets.settings import Home
-from npq_assets.storage import write_csv_for_people, write_parquet
 
-LEDGER = DECISIONS["all.ledger"]
 # A week without any later request is taken to have landed after as many days more.
 _GRACE = 7
 _LOOKED_BACK = 45
@@ -82,30 +79,26 @@ def came_in(cases: pl.DataFrame, as_of: date, upto: date) -> np.ndarray | None:
 def settle_staffing(home: Home, upto: date) -> dict[date, int]:
     """Fills in what staffing of earlier days did cost, where its week is over; rows settled by as-of day."""
     settled: dict[date, int] = {}
-    place = home.mart("retail", "service_cases")
-    if not place.exists():
+    mart = home.mart("retail", "service_cases")
+    if not mart.exists():
         return settled
     cases: pl.DataFrame | None = None
-    for ledger_place in sorted(home.decision_folder(LEDGER.domain, LEDGER.name).glob("as_of=*/*.parquet")):
-        day = date.fromisoformat(ledger_place.parent.name.removeprefix("as_of="))
+    for day, place in ledgers(home):
         if day + timedelta(days=DAYS) > upto or day < upto - timedelta(days=_LOOKED_BACK):
             continue
-        ledger = pl.read_parquet(ledger_place, hive_partitioning=False)
+        ledger = pl.read_parquet(place, hive_partitioning=False)
         waiting = ledger.filter((pl.col("kind") == "service_staffing") & pl.col("realized_cost").is_null())
         if waiting.is_empty():
             continue
         plan, facts = load(home, day, "service_staffing"), load_facts(home, day, "service_staffing")
         if plan is None or facts is None or "terms" not in facts:
             continue
-        cases = cases if cases is not None else pl.read_parquet(place, columns=["opened_on", "opened_hour"])
+        cases = cases if cases is not None else pl.read_parquet(mart, columns=["opened_on", "opened_hour"])
         arrivals = came_in(cases, day, upto)
         if arrivals is None:
             continue
         outcome = realized(plan, facts["terms"], arrivals)
         outcome = outcome.filter(pl.col("decision_id").is_in(waiting["decision_id"].implode()))
-        if outcome.height:
-            filled = settle(ledger, outcome)
-            write_parquet(filled, ledger_place)
-            write_csv_for_people(filled, ledger_place.with_suffix(".csv"))
-            settled[day] = outcome.height
+        if booked := book(place, ledger, outcome):
+            settled[day] = booked
     return settled

@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from npq_assets.logistics.outcome import LEDGER, realized, settle_accounts
+from npq_assets.evaluation.ledger import LEDGER
+from npq_assets.logistics.outcome import realized, settle_accounts
 from npq_assets.logistics.output import FRAMES, plan_folder
 from npq_assets.settings import Home
 from npq_assets.storage import write_json, write_parquet

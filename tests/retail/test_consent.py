@@ -102,6 +102,9 @@ def test_a_reply_that_names_nobody_is_of_whom_its_message_was_for(home: Home) ->
     rows = f"m9,,unsubscribed,{at}\nm8,,opened,{at}\nm7,,bounced,{at}\n"
     land(home, "retail.message_replies", "r.csv", REPLIES + rows, mtime=1_700_000_100)
     assert written_to(home) == ["C1", "C3", "C4", "C5", "C6"]
+    (home.landing / "retail/message_replies/r.csv").unlink()
+    assert forget(home, "C6").found == []
+    assert written_to(home) == ["C1", "C3", "C4", "C5"]
 
 
 def test_who_agrees_and_has_no_address_is_counted(home: Home) -> None:

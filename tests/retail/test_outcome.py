@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 
 from npq_assets.contracts import DECISIONS
-from npq_assets.evaluation.ledger import ledger_rows
+from npq_assets.evaluation.ledger import LEDGER, ledger_rows
 from npq_assets.publishing import conform
 from npq_assets.retail import outcome
 from npq_assets.retail.demand import DemandForecast
-from npq_assets.retail.outcome import LEDGER, Facts, actuals, scenarios_of, settle_accounts, settle_overrides
+from npq_assets.retail.outcome import Facts, actuals, scenarios_of, settle_accounts, settle_overrides
 from npq_assets.retail.output import plan_folder, save_forecast
 from npq_assets.settings import Home
 from npq_assets.storage import write_json, write_parquet

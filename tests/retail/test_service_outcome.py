@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npq_assets.evaluation.ledger import ledger_rows
+from npq_assets.evaluation.ledger import LEDGER, ledger_rows
 from npq_assets.retail.customer_output import save
-from npq_assets.retail.service_outcome import LEDGER, came_in, realized, settle_staffing
+from npq_assets.retail.service_outcome import came_in, realized, settle_staffing
 from npq_assets.settings import Home
 from npq_assets.storage import write_parquet
 
