@@ -72,6 +72,23 @@ def loss_of_waiting(problem: MaintenanceProblem) -> Array:
     return np.asarray(np.where(reachable, loss, problem.failure_cost[:, None]), float)
 
 
+def _net(problem: MaintenanceProblem) -> Array:
+    """What a replacement before each day saves against none, its cost taken off (components, days)."""
+    count, days = problem.probability.shape
+    loss = problem.probability * loss_of_waiting(problem)
+    worth = problem.value_of_waiting if len(problem.value_of_waiting) else np.zeros(count)
+    # Failures from day t on are spared by a replacement before t.
+    spared = np.cumsum(loss[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(spared - problem.cost + worth[:, None] * np.arange(days), float)
+
+
+def expected_of(problem: MaintenanceProblem, day: NDArray[np.int64]) -> Array:
+    """Expected cost of each component that is replaced before a given day, -1 for none (components)."""
+    waiting = (problem.probability * loss_of_waiting(problem)).sum(axis=1)
+    gain = _net(problem)[np.arange(len(day)), day] if problem.probability.shape[1] else np.zeros(len(day))
+    return np.asarray(waiting - np.where(day >= 0, gain, 0.0), float)
+
+
 def solve(problem: MaintenanceProblem) -> MaintenanceResult:
     r"""The plan of least expected cost.
 
@@ -91,13 +108,8 @@ def solve(problem: MaintenanceProblem) -> MaintenanceResult:
     import cvxpy as cp
 
     count, days = problem.probability.shape
-    loss = problem.probability * loss_of_waiting(problem)
-    waiting = loss.sum(axis=1)
-    worth = problem.value_of_waiting if len(problem.value_of_waiting) else np.zeros(count)
-    # Failures from day t on are spared by a replacement before t.
-    spared = np.cumsum(loss[:, ::-1], axis=1)[:, ::-1]
-    net = spared - problem.cost + worth[:, None] * np.arange(days)
-    net = np.where(problem.open, net, -1.0)
+    waiting = (problem.probability * loss_of_waiting(problem)).sum(axis=1)
+    net = np.where(problem.open, _net(problem), -1.0)
     rows = np.flatnonzero(net.max(axis=1, initial=-1.0) > 0)
     day = np.full(count, -1, dtype=np.int64)
     if not len(rows) or not days:
@@ -112,11 +124,10 @@ def solve(problem: MaintenanceProblem) -> MaintenanceResult:
     program = cp.Problem(cp.Maximize(cp.sum(cp.multiply(net[rows] - tie, x))), limits + crew)
     if not highs.solve(program) or program.status != cp.OPTIMAL or x.value is None:
         raise NpqError(f"maintenance: no plan proven optimal ({program.status})")
-    gain = np.zeros(count)
     for i, t in np.argwhere(np.asarray(x.value) > 0.5):
         if net[rows[i], t] > 0:
-            day[rows[i]], gain[rows[i]] = int(t), float(net[rows[i], t])
-    expected = waiting - gain
+            day[rows[i]] = int(t)
+    expected = expected_of(problem, day)
     bound = float(waiting.sum() - float(program.value) - tie.sum() * len(rows))
     price = {t: float(v) for t, v in enumerate(np.atleast_1d(crew[0].dual_value))} if crew else {}
     return MaintenanceResult(day, expected, waiting, min(bound, float(expected.sum())), price, str(program.status))

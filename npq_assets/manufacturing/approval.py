@@ -115,6 +115,27 @@ def _too_far(home: Home, point: SetPoint) -> str:
     return "" if step <= ramp * (1 + 1e-6) + 1e-9 else f"a step of {step:g} is more than {ramp:g}"
 
 
+def _moved(home: Home, points: Sequence[SetPoint]) -> dict[str, str]:
+    """Why set-points do not fit what is in force now, by message id: the ramp was measured from another value."""
+    masters, changes = (home.mart("manufacturing", name) for name in ("process_settings", "setting_changes"))
+    now: dict[tuple[str, str], float] = {}
+    for place, column in ((masters, "current"), (changes, "value")):
+        rows = pl.read_parquet(place) if points and place.exists() else pl.DataFrame()
+        if column in rows.columns:
+            latest = rows.sort("changed_at") if "changed_at" in rows.columns else rows
+            now |= {(m, s): value for m, s, value in latest.select("machine_id", "setting", column).iter_rows()}
+    found = {}
+    for point in points:
+        value = now.get(point.key, point.previous)
+        # Its own value is in force where a machine took it without saying so.
+        if not any(math.isclose(value, known, rel_tol=1e-6, abs_tol=1e-9) for known in (point.previous, point.value)):
+            found[point.message_id] = (
+                f"the value in force is {value:g} now, not {point.previous:g} as when it was proposed; "
+                "npq run proposes anew"
+            )
+    return found
+
+
 def approve(home: Home, as_of: date, decision_ids: Sequence[str], by: str) -> list[SetPoint]:
     """Approves proposals of a day; what was approved before stays as it is. Returns the newly approved.
 
@@ -129,9 +150,9 @@ def approve(home: Home, as_of: date, decision_ids: Sequence[str], by: str) -> li
     if unknown:
         raise NpqError(f"{unknown[0]!r} is no proposal as of {as_of}; npq settings list shows them")
     new = [offered[key] for key in decision_ids if key not in known]
-    limits = limits_of(home) if new else {}
+    limits, moved = limits_of(home) if new else {}, _moved(home, new)
     for point in new:
-        reason = setpoints.refusal(point, limits) or _too_far(home, point)
+        reason = setpoints.refusal(point, limits) or _too_far(home, point) or moved.get(point.message_id)
         if reason:
             raise NpqError(f"{point.setting} of {point.machine_id} is not approved: {reason}")
     if new:
@@ -155,7 +176,10 @@ def publish(
 ) -> list[Delivery]:
     """Hands approved set-points on; without `live` nothing leaves. See `equipment.setpoints.publish`."""
     points = [p for p in waiting(home) if not (standing(home, p) == "sent" and not publisher.acknowledges)]
-    return setpoints.publish(
+    moved = _moved(home, points)
+    refused = [Delivery(p, p.message_id, "refused", moved[p.message_id]) for p in points if p.message_id in moved]
+    points = [p for p in points if p.message_id not in moved]
+    return refused + setpoints.publish(
         points,
         publisher,
         door_journal(home),

@@ -324,14 +324,12 @@ def read_quality(home: Home, as_of: date) -> QualityInputs:
         raise Unavailable(f"manufacturing.measurements: no unit measured before {as_of} is known; land measurements")
     known = (pl.col("is_inspected") & (pl.col("inspected_at") < opens)).alias("known")
     features = tuple(sorted(set(units["feature"])))
-    wide = (
-        units.with_columns(known)
-        .pivot(
-            on="feature", index=["unit_id", "machine_id", "product_id", "measured_at", "inspected_at", "known", "defect"],
-            values="value", sort_columns=True,
-        )
-        .sort("measured_at", "unit_id")
-    )  # fmt: skip
+    # Features are measured at several stations and times: a unit is one all the same, of the machine that had it last.
+    measured = units.with_columns(known).sort("unit_id", "measured_at", "feature")
+    facts = ("machine_id", "product_id", "measured_at", "inspected_at", "known", "defect")
+    one = measured.group_by("unit_id", maintain_order=True).agg(pl.col(facts).drop_nulls().last())
+    values = measured.pivot(on="feature", index="unit_id", values="value", sort_columns=True)
+    wide = one.join(values, on="unit_id", maintain_order="left").sort("measured_at", "unit_id")
     notes: list[str] = []
     costs = mart(home, "quality_costs").select(pl.col("product_id").fill_null(""), "inspection_cost", "miss_cost")
     common = costs.filter(pl.col("product_id") == "")

@@ -144,7 +144,7 @@ def read_inputs(home: Home, as_of: date) -> ManufacturingInputs:
         .sort("produced_on", "product_id")
     )
     catalogue = _catalogue(home, period, notes)
-    orders = _orders_in_hand(history, catalogue, as_of, notes)
+    orders = _orders_in_hand(history, catalogue, routings, as_of, notes)
     wanted = sorted(set(routings["product_id"]))
     unmade = sorted(set(orders["product_id"]) - set(wanted))
     if unmade:
@@ -155,11 +155,15 @@ def read_inputs(home: Home, as_of: date) -> ManufacturingInputs:
     bills = _mart(home, "bills_of_material").select("product_id", "component_id", "quantity")
     bills = bills.filter(pl.col("product_id").is_in(wanted)).sort("product_id", "component_id")
     counts = _counts(home, as_of)
-    products = _with_stock(pl.DataFrame({"product_id": wanted}), catalogue, counts, output, history, as_of, notes)
+    drawn = _drawn(log, bills, counts)
+    products = _with_stock(
+        pl.DataFrame({"product_id": wanted}), catalogue, counts, output, history, drawn, as_of, notes
+    )
     bought = sorted(set(bills["component_id"]) - set(wanted))
-    receipts = _receipts(home, as_of)
+    arriving = _arriving(home, as_of)
+    receipts = arriving.filter(pl.col("arrives_on") >= as_of)
     components = pl.DataFrame({"component_id": bought}, schema={"component_id": pl.String})
-    components = components.join(counts.rename({"product_id": "component_id"}), on="component_id", how="left")
+    components = _component_stock(components, counts, arriving, drawn, as_of, notes)
     uncounted = components.filter(pl.col("on_hand").is_null())["component_id"].to_list()
     if uncounted:
         notes.append(
@@ -198,12 +202,14 @@ def plan_folder(home: Home, as_of: date) -> Path:
 
 
 def _plan_in_force(home: Home, as_of: date) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The latest plan made for an earlier day, if it is not too old to be followed: lots from `as_of` on, and its cells."""
+    """The latest plan decided for an earlier day, if it is not too old to be followed: lots from `as_of` on, and its cells."""
     days = sorted(
         date.fromisoformat(place.parent.name.removeprefix("as_of="))
         for place in plan_folder(home, as_of).parent.glob("as_of=*/plan.json")
     )
     before = [day for day in days if day < as_of and (as_of - day).days <= IN_FORCE_DAYS]
+    # Decided: its checks passed and people got it.
+    before = [day for day in before if home.decisions("manufacturing", "production_plan", day).exists()]
     if not before:
         return pl.DataFrame(), pl.DataFrame()
     lots = pl.read_parquet(plan_folder(home, before[-1]) / "lots.parquet", hive_partitioning=False)
@@ -306,31 +312,53 @@ def _catalogue(home: Home, period: Period, notes: list[str]) -> pl.DataFrame:
     )
 
 
-def _orders_in_hand(history: pl.DataFrame, catalogue: pl.DataFrame, as_of: date, notes: list[str]) -> pl.DataFrame:
+def _orders_in_hand(
+    history: pl.DataFrame, catalogue: pl.DataFrame, routings: pl.DataFrame, as_of: date, notes: list[str]
+) -> pl.DataFrame:
     """Orders with something owed when `as_of` opens; deliveries of later days are not known yet."""
     told = history.filter(pl.col("delivered_on").is_not_null() | (pl.col("delivered_quantity") > 0)).height > 0
     if not told and history.filter(pl.col("due_on") < as_of).height:
         notes.append(f"no deliveries landed: orders due before {as_of} are taken as delivered")
         history = history.filter(pl.col("due_on") >= as_of)
     delivered = pl.when(pl.col("delivered_on") >= as_of).then(0.0).otherwise(pl.col("delivered_quantity"))
-    late = pl.col("late_cost_per_day") / pl.col("quantity")
+    late = late_rate()
+    setup = routings.group_by("product_id").agg(
+        (pl.col("setup_cost") + pl.col("family_setup_cost")).max().clip(lower_bound=1.0).alias("setup")
+    )
     owed = (
         history.filter(pl.col("delivered_on").is_null() | (pl.col("delivered_on") >= as_of))
         .with_columns((pl.col("quantity") - delivered).clip(lower_bound=0.0).alias("owed"))
         .filter((pl.col("owed") > 1e-9) & (pl.col("quantity") > 0))
         .join(catalogue.select("product_id", "unit_cost"), on="product_id", how="left")
+        .join(setup, on="product_id", how="left")
+        .with_columns(late.alias("late_rate"))
     )
-    unpriced = owed["late_cost_per_day"].null_count()
-    if unpriced:
-        notes.append(f"{unpriced} orders have no cost of lateness: {LATE_SHARE:.0%} of their value a day assumed")
+    unpriced = owed.filter(~(pl.col("late_cost_per_day") > 0).fill_null(False))
+    worthless = unpriced.filter(pl.col("late_rate").is_null()).height
+    if unpriced.height > worthless:
+        notes.append(
+            f"{unpriced.height - worthless} orders have no cost of lateness: {LATE_SHARE:.0%} of their value a day assumed"
+        )
+    if worthless:
+        # At no price nothing would ever be made for them, and the plan would call that optimal.
+        notes.append(
+            f"{worthless} orders have neither a cost of lateness nor a unit cost: a set-up of their product a day assumed; "
+            "land late_cost_per_day, or common.products"
+        )
     return owed.select(
         "order_id",
         "product_id",
         "owed",
         "due_on",
         "ordered_on",
-        pl.coalesce(late, pl.col("unit_cost") * LATE_SHARE).fill_null(0.0).alias("late_rate"),
+        pl.coalesce("late_rate", pl.col("setup").fill_null(1.0) / pl.col("owed")).alias("late_rate"),
     ).sort("due_on", "order_id")
+
+
+def late_rate() -> pl.Expr:
+    """Money per unit and day late of rows with late_cost_per_day, quantity and unit_cost; null where nothing has a price."""
+    own, value = pl.col("late_cost_per_day") / pl.col("quantity"), pl.col("unit_cost") * LATE_SHARE
+    return pl.when(own > 0).then(own).when(value > 0).then(value)
 
 
 def _counts(home: Home, as_of: date) -> pl.DataFrame:
@@ -350,6 +378,7 @@ def _with_stock(
     counts: pl.DataFrame,
     output: pl.DataFrame,
     history: pl.DataFrame,
+    drawn: pl.DataFrame,
     as_of: date,
     notes: list[str],
 ) -> pl.DataFrame:
@@ -379,12 +408,13 @@ def _with_stock(
     return (
         found.join(made, on="product_id", how="left")
         .join(gone, on="product_id", how="left")
+        .join(drawn, on="product_id", how="left")
         .select(
             "product_id",
             pl.col("family").fill_null(""),
             pl.col("unit_cost").fill_null(0.0),
             pl.col("holding_cost").fill_null(0.0),
-            (pl.col("on_hand").fill_null(0.0) + pl.col("made").fill_null(0.0) - pl.col("gone").fill_null(0.0))
+            (pl.col("on_hand").fill_null(0.0) + pl.sum_horizontal("made", -pl.col("gone"), -pl.col("drawn")))
             .clip(lower_bound=0.0)
             .alias("on_hand"),
         )
@@ -392,10 +422,53 @@ def _with_stock(
     )
 
 
-def _receipts(home: Home, as_of: date) -> pl.DataFrame:
+def _drawn(log: pl.DataFrame, bills: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
+    """What the output since each component's count drew of it, scrapped units included: product_id, drawn."""
+    made = log.filter(pl.col("is_output")).select(
+        "produced_on", "product_id", (pl.col("good_quantity") + pl.col("scrap_quantity")).alias("made")
+    )
+    return (
+        bills.join(made, on="product_id")
+        .join(counts.select(pl.col("product_id").alias("component_id"), "counted_on"), on="component_id")
+        .filter(pl.col("produced_on") >= pl.col("counted_on"))
+        .group_by(pl.col("component_id").alias("product_id"))
+        # Rounded: the order of a sum must not show in the plan.
+        .agg((pl.col("quantity") * pl.col("made")).sum().round(6).alias("drawn"))
+    )
+
+
+def _component_stock(
+    components: pl.DataFrame,
+    counts: pl.DataFrame,
+    arriving: pl.DataFrame,
+    drawn: pl.DataFrame,
+    as_of: date,
+    notes: list[str],
+) -> pl.DataFrame:
+    """component_id, on_hand at the opening of `as_of` (null: never counted): an older count less what was used since."""
+    found = components.join(counts.rename({"product_id": "component_id"}), on="component_id", how="left")
+    old = found.filter(pl.col("counted_on") < as_of).height
+    if old:
+        notes.append(f"{old} component counts are older than {as_of}: carried forward by output, bills and receipts")
+    came = (
+        arriving.join(found.select("component_id", "counted_on"), on="component_id")
+        .filter((pl.col("arrives_on") >= pl.col("counted_on")) & (pl.col("arrives_on") < as_of))
+        .group_by("component_id")
+        .agg(pl.col("quantity").sum().alias("came"))
+    )
+    return (
+        found.join(came, on="component_id", how="left")
+        .join(drawn.rename({"product_id": "component_id"}), on="component_id", how="left")
+        .with_columns(
+            (pl.col("on_hand") + pl.sum_horizontal("came", -pl.col("drawn"))).clip(lower_bound=0.0).alias("on_hand")
+        )
+    )
+
+
+def _arriving(home: Home, as_of: date) -> pl.DataFrame:
     return (
         _mart(home, "component_receipts")
-        .filter((pl.col("arrives_on") >= as_of) & (pl.col("ordered_on").is_null() | (pl.col("ordered_on") <= as_of)))
+        .filter(pl.col("ordered_on").is_null() | (pl.col("ordered_on") <= as_of))
         .select(pl.col("product_id").alias("component_id"), "arrives_on", "quantity")
         .sort("component_id", "arrives_on")
     )

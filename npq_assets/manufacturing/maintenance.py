@@ -6,7 +6,7 @@ What was known when does not belong here (see `equipment_inputs`), nor the mathe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from npq_assets.equipment.maintenance import HORIZON
 from npq_assets.equipment.maintenance_program import (
     MaintenanceProblem,
     MaintenanceResult,
+    expected_of,
     fixed_interval,
     loss_of_waiting,
     run_to_failure,
@@ -28,6 +29,8 @@ from npq_assets.evaluation.ledger import decision_id
 from npq_assets.manufacturing.equipment_inputs import MaintenanceInputs, midnight
 
 KIND = "maintenance_plan"
+# Attempts to spread replacements over the days where some would share one day's window on a machine.
+SPREADS = 3
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,14 @@ def plan_maintenance(inputs: MaintenanceInputs) -> MaintenanceDecision:
     """
     risk = failure_risk(inputs.history, inputs.lives, midnight(inputs.as_of))
     rows = risk.rows.join(inputs.costs, on="component", how="inner", maintain_order="left")
-    problem, lost = _problem(rows, inputs, risk)
-    result = solve(problem)
+    problem, standstill = _problem(rows, inputs, risk)
+    result, beyond = _sharing_windows(problem, rows, standstill)
     intervals = _intervals(rows, problem, risk)
     ages = rows.join(inputs.lives.filter("running").select("machine", "component", "days"), on=["machine", "component"],
                      how="left", maintain_order="left")["days"].to_numpy()  # fmt: skip
     days_left = np.array([intervals[c] for c in rows["component"]]) - ages
     failing, by_age = run_to_failure(problem), fixed_interval(problem, days_left)
-    # The careful planner takes the better of the two rules for each component.
+    # The careful planner takes the better of the two rules; the fixed age is the component's own, or never.
     interval_total, failure_total = float(by_age.sum()), float(failing.sum())
     naive = by_age if interval_total <= failure_total else failing
     ids = [
@@ -76,14 +79,14 @@ def plan_maintenance(inputs: MaintenanceInputs) -> MaintenanceDecision:
         pl.Series("decision_id", ids, dtype=pl.String),
         pl.Series("expected_cost", result.expected),
         pl.Series("naive_expected_cost", naive),
-        # The program was solved to its proven optimum, so that each share of it is its own bound.
+        # The program was solved to its proven optimum, so that a share of it is a component's bound.
         pl.Series("lower_bound", np.minimum(result.expected, result.expected * _share(result))),
         # What a replacement, and a failure, of it costs: the prices at which the week is settled.
         pl.Series("planned_price", problem.cost.mean(axis=1)),
         pl.Series("failure_price", problem.failure_cost),
         *stamp,
     )
-    plan = _plan(rows, problem, result, lost, inputs, ids).with_columns(*stamp)
+    plan = _plan(rows, problem, result, standstill, beyond, inputs, ids).with_columns(*stamp)
     stops = plan.filter(pl.col("lost_minutes") > 0).group_by("machine_id", pl.col("planned_on").alias("on")).agg(
         pl.col("lost_minutes").sum().alias("minutes")
     ).sort("machine_id", "on")  # fmt: skip
@@ -110,12 +113,24 @@ def _share(result: MaintenanceResult) -> float:
     return result.bound / total if total > 0 else 1.0
 
 
-def _problem(rows: pl.DataFrame, inputs: MaintenanceInputs, risk: FailureRisk) -> tuple[MaintenanceProblem, np.ndarray]:
-    """Money and windows of each component and day; and the working minutes that a replacement takes."""
+@dataclass(frozen=True)
+class _Standstill:
+    """Of each component and day: working minutes that its replacement alone takes, the crew's own minutes, worth of a minute."""
+
+    lost: np.ndarray
+    window: np.ndarray
+    worth: np.ndarray
+
+
+def _problem(
+    rows: pl.DataFrame, inputs: MaintenanceInputs, risk: FailureRisk
+) -> tuple[MaintenanceProblem, _Standstill]:
+    """Money and windows of each component and day; and what a replacement takes of a machine's time."""
     days = [inputs.as_of + timedelta(days=k) for k in range(HORIZON)]
     facts = {(r["machine"], r["on"]): r for r in inputs.days.iter_rows(named=True)}
     count = len(rows)
     cost, lost, opened = np.zeros((count, HORIZON)), np.zeros((count, HORIZON)), np.zeros((count, HORIZON), bool)
+    window, minute = np.zeros((count, HORIZON)), np.zeros((count, HORIZON))
     failure = np.zeros(count)
     for i, r in enumerate(rows.iter_rows(named=True)):
         found = [facts.get((r["machine"], day)) for day in days]
@@ -126,14 +141,58 @@ def _problem(rows: pl.DataFrame, inputs: MaintenanceInputs, risk: FailureRisk) -
             if f is None:  # a machine that master data do not know has no calendar: nothing is planned on it
                 cost[i, t] = r["planned_cost"]
                 continue
-            lost[i, t] = max(0.0, r["planned_minutes"] - f["maintenance_minutes"])
+            window[i, t], minute[i, t] = f["maintenance_minutes"], f["worth"]
+            lost[i, t] = max(0.0, r["planned_minutes"] - window[i, t])
             cost[i, t] = r["planned_cost"] + lost[i, t] * f["worth"]
             opened[i, t] = f["minutes"] + f["maintenance_minutes"] > 0 and lost[i, t] <= f["minutes"] + 1e-9
     life = np.array([risk.lives[c].mean for c in rows["component"]])
     crew = None if inputs.crew is None else np.full(HORIZON, float(inputs.crew))
     probability = rows.select(DAILY).to_numpy().astype(float)
     waiting = rows["planned_cost"].to_numpy().astype(float) / np.maximum(life, 1.0)
-    return MaintenanceProblem(probability, cost, failure, opened, crew, waiting), lost
+    return MaintenanceProblem(probability, cost, failure, opened, crew, waiting), _Standstill(lost, window, minute)
+
+
+def _sharing_windows(
+    problem: MaintenanceProblem, rows: pl.DataFrame, standstill: _Standstill
+) -> tuple[MaintenanceResult, np.ndarray]:
+    """The plan, and the working minutes that each replacement takes beyond those it would take alone.
+
+    A machine's window is there once a day, while the program prices each replacement as if it had it for itself. So its optimum
+    is a bound; where replacements share a window the later ones are charged what they really take, and tried on other days.
+    """
+    first = solve(problem)
+    best, tried = None, first
+    cost = problem.cost.copy()
+    for _ in range(SPREADS):
+        beyond = _beyond(rows, standstill, tried.day)
+        money = beyond * standstill.worth[np.arange(len(beyond)), tried.day]
+        expected = expected_of(problem, tried.day) + money
+        if best is None or expected.sum() < best[1].sum() - 1e-9:
+            best = tried.day, expected, beyond
+        if not (money > 0).any():
+            break
+        shared = np.flatnonzero(money > 0)
+        cost[shared, tried.day[shared]] = problem.cost[shared, tried.day[shared]] + money[shared]
+        tried = solve(replace(problem, cost=cost.copy()))
+    assert best is not None
+    day, expected, beyond = best
+    proven = expected.sum() - first.bound <= 1e-6 * (1.0 + abs(expected.sum()))
+    status = first.status if proven else "feasible"
+    return replace(first, day=day, expected=expected, status=status), beyond
+
+
+def _beyond(rows: pl.DataFrame, standstill: _Standstill, day: np.ndarray) -> np.ndarray:
+    """Working minutes that replacements take since others of the machine and day used the crew's window before them."""
+    used: dict[tuple[str, int], float] = {}
+    found = np.zeros(len(day))
+    for i, (machine, minutes) in enumerate(rows.select("machine", "planned_minutes").iter_rows()):
+        t = int(day[i])
+        if t < 0:
+            continue
+        left = max(0.0, standstill.window[i, t] - used.get((machine, t), 0.0))
+        used[machine, t] = used.get((machine, t), 0.0) + minutes
+        found[i] = max(0.0, minutes - left) - standstill.lost[i, t]
+    return found
 
 
 def _intervals(rows: pl.DataFrame, problem: MaintenanceProblem, risk: FailureRisk) -> dict[str, float]:
@@ -150,7 +209,8 @@ def _plan(
     rows: pl.DataFrame,
     problem: MaintenanceProblem,
     result: MaintenanceResult,
-    lost: np.ndarray,
+    standstill: _Standstill,
+    beyond: np.ndarray,
     inputs: MaintenanceInputs,
     ids: Sequence[str],
 ) -> pl.DataFrame:
@@ -161,7 +221,9 @@ def _plan(
         if t < 0:
             continue
         on = inputs.as_of + timedelta(days=t)
-        cost, failure = float(problem.cost[i, t]), float(problem.failure_cost[i])
+        lost = float(standstill.lost[i, t] + beyond[i])
+        cost = float(problem.cost[i, t] + beyond[i] * standstill.worth[i, t])
+        failure = float(problem.failure_cost[i])
         saving = float(loss[i, t:].sum() - cost)
         why = [f"fails within {HORIZON} days with {r['p']:.0%} by {r['method']}"]
         if r["signs"]:
@@ -169,13 +231,13 @@ def _plan(
         if r["age"] is not None:
             why.append(f"{r['age']:.0f} days old")
         why.append(f"planned {cost:,.0f}, a failure {failure:,.0f}")
-        if lost[i, t] < r["planned_minutes"]:
+        if lost < r["planned_minutes"]:
             why.append("the crew has the machine while it stands anyway")
         elif t > 0:
             why.append("no day before costs less")
         out.append(
             (r["machine"], r["component"], on, float(r["p"]), saving, "; ".join(why), float(r["planned_minutes"]),
-             float(lost[i, t]), cost, failure, ids[i])
+             lost, cost, failure, ids[i])
         )  # fmt: skip
     schema = {
         "machine_id": pl.String, "component": pl.String, "planned_on": pl.Date, "failure_probability": pl.Float64,

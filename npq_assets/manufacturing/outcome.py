@@ -11,6 +11,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from npq_assets.evaluation.ledger import book, ledgers
+from npq_assets.manufacturing.inputs import YEARLY_HOLDING, late_rate
 from npq_assets.manufacturing.output import load_plan
 from npq_assets.manufacturing.plan import HORIZON
 from npq_assets.periods import DAYS, period_of
@@ -47,25 +48,30 @@ def settle_plans(home: Home, known_to: date) -> dict[date, int]:
 def realized_cost(home: Home, first: date, end: date) -> pl.DataFrame:
     """What production from `first` to the day before `end` did cost: product_id, setups, overtime, stock, lateness, cost.
 
-    Empty unless stock was counted on every day after the first and on `end`: what lay there in between is not guessed.
+    Only products whose stock was counted at the end of every period: what lay there in between is not guessed. None where
+    deliveries are never landed: whether anything was late is not known.
     """
     empty = pl.DataFrame(schema={"product_id": pl.String, "cost": pl.Float64})
-    span = (end - first).days
-    counts = pl.read_parquet(home.mart("manufacturing", "plant_stock")).filter(
-        (pl.col("counted_on") > first) & (pl.col("counted_on") <= end)
-    )
-    if counts["counted_on"].n_unique() < span:
+    step = DAYS[period_of(home)]
+    ends = [first + timedelta(days=k) for k in range(step, (end - first).days + 1, step)]
+    orders = pl.read_parquet(home.mart("manufacturing", "customer_orders"))
+    if orders.height and not orders.filter(pl.col("delivered_on").is_not_null()).height:
         return empty
-    holding = pl.read_parquet(home.mart("common", "products")).select(
-        "product_id", pl.coalesce("holding_cost", pl.col("unit_cost") * 0.25 / 365).alias("holding_cost")
+    products = pl.read_parquet(home.mart("common", "products")).select(
+        "product_id",
+        "unit_cost",
+        pl.coalesce("holding_cost", pl.col("unit_cost") * YEARLY_HOLDING * step / 365).alias("holding_cost"),
     )
     routings = pl.read_parquet(home.mart("manufacturing", "routings"))
     made = set(routings["product_id"])
     stock = (
-        counts.filter(pl.col("product_id").is_in(list(made)))
-        .join(holding, on="product_id")
+        pl.read_parquet(home.mart("manufacturing", "plant_stock"))
+        .filter(pl.col("counted_on").is_in(ends) & pl.col("product_id").is_in(list(made)))
+        .join(products, on="product_id")
         .group_by("product_id")
-        .agg((pl.col("on_hand") * pl.col("holding_cost")).sum().alias("stock"))
+        .agg((pl.col("on_hand") * pl.col("holding_cost")).sum().alias("stock"), pl.len().alias("counts"))
+        .filter(pl.col("counts") == len(ends))
+        .drop("counts")
     )
     log = pl.read_parquet(home.mart("manufacturing", "production_day")).filter(
         (pl.col("produced_on") >= first) & (pl.col("produced_on") < end)
@@ -117,14 +123,15 @@ def realized_cost(home: Home, first: date, end: date) -> pl.DataFrame:
             .alias("overtime")
         )
     )
-    orders = pl.read_parquet(home.mart("manufacturing", "customer_orders")).filter(pl.col("due_on") < end)
+    orders = orders.filter(pl.col("due_on") < end).join(products, on="product_id", how="left")
     done = pl.min_horizontal(pl.coalesce("delivered_on", pl.lit(end)), pl.lit(end))
     late = (
         orders.with_columns(
             (done - pl.max_horizontal("due_on", pl.lit(first))).dt.total_days().clip(lower_bound=0).alias("days")
         )
         .group_by("product_id")
-        .agg((pl.col("days") * pl.col("late_cost_per_day").fill_null(0.0)).sum().alias("lateness"))
+        # Orders without a cost of lateness have the one that the plan assumed.
+        .agg((pl.col("days") * pl.col("quantity") * late_rate().fill_null(0.0)).sum().alias("lateness"))
     )
     found = stock
     for part in (setups, overtime, late):

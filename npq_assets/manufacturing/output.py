@@ -105,7 +105,8 @@ def write_dispatch_lists(home: Home, as_of: date, rows: pl.DataFrame) -> list[Pa
     folder = home.decisions("manufacturing", "job_schedule", as_of).parent / "dispatch"
     written = []
     for machine in sorted(set(rows["machine_id"])):
-        place = folder / f"{machine.replace('/', '_')}.csv"
+        # Two machines never share a file, whatever their names.
+        place = folder / f"{machine.replace('%', '%25').replace('/', '%2F')}.csv"
         write_csv_for_people(dispatch_list(rows, machine), place)
         written.append(place)
     for stale in set(folder.glob("*.csv")) - set(written):

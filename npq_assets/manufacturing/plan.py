@@ -704,7 +704,7 @@ def _late_of(
         ready = np.flatnonzero(there >= taken - 1e-6)
         done = days[int(ready[0])] if ready.size else None
         end = max(0, t_due)
-        if done is not None and (done - due).days < inputs.days and t_due >= 0:
+        if ready.size and ready[0] <= t_due:
             continue
         by_due = float(there[t_due]) if t_due >= 0 else 0.0
         short = min(order["owed"], max(0.0, taken - by_due))

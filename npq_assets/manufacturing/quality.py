@@ -53,7 +53,8 @@ class QualityDecision:
     Attributes:
         alerts: The columns of `quality_alerts`.
         signals: The columns of `process_signals`.
-        accounts: decision_id, expected_cost, naive_expected_cost, lower_bound of each alert, and of all units let pass.
+        accounts: decision_id, expected_cost, naive_expected_cost, lower_bound of each alert on a unit of the day before, and of
+            all those units let pass.
         facts: Everything that is one number or word.
     """
 
@@ -140,12 +141,10 @@ def decide_quality(inputs: QualityInputs, judged: HeldOut) -> QualityDecision:
     passed = np.zeros(3)
     wanted: list[int] = []
     units = inputs.open.to_dicts()
-    limits = [
-        min(alarm.threshold * (u["inspection_cost"] / max(u["miss_cost"], 1e-9)) / ratio, 1.0)
-        if np.isfinite(alarm.threshold)
-        else np.inf
-        for u in units
-    ]
+    own = [u["inspection_cost"] / max(u["miss_cost"], 1e-9) for u in units]
+    # Where inspections usually cost nothing, no threshold can be scaled: a unit's own costs alone say when one pays.
+    scale = alarm.threshold / ratio if ratio > 0 else 1.0
+    limits = [min(scale * r, 1.0) if np.isfinite(alarm.threshold) else np.inf for r in own]
     for i, unit in enumerate(units):
         look = unit["inspection_cost"]
         if chance[i] >= limits[i]:
@@ -164,7 +163,8 @@ def decide_quality(inputs: QualityInputs, judged: HeldOut) -> QualityDecision:
             (unit["unit_id"], float(chance[i]), str(likely[i]), action, unit["machine_id"], unit["product_id"],
              float(limits[i]), miss - look, why, key)
         )  # fmt: skip
-        accounts.append((key, look, share * look + (1.0 - share) * miss, min(miss, look)))
+        if unit["is_new"]:  # a unit that waits is alerted again, but answers once
+            accounts.append((key, look, share * look + (1.0 - share) * miss, min(miss, look)))
     key = decision_id(inputs.as_of, "manufacturing", KIND, ("units let pass",), inputs.snapshot)
     accounts.append((key, float(passed[0]), float(passed[1]), float(passed[2])))
     stamp = (pl.lit(inputs.as_of).alias("as_of"), pl.lit(inputs.snapshot).alias("input_snapshot"))

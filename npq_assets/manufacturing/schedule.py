@@ -161,7 +161,7 @@ def problem_of(inputs: ManufacturingInputs, plan: ProductionPlan, pegged: pl.Dat
                 name,
                 tuple(steps),
                 release=day * DAY,
-                due=(day + 1) * DAY,
+                due=(day + inputs.days) * DAY,
                 late_cost=rate / DAY,
             )
         )
@@ -189,13 +189,18 @@ def _closed(
     at_plan = set(plan.load["machine_id"])
     closed: dict[str, list[tuple[int, int]]] = {}
     for m in machines:
-        gaps = []
-        for k in range(SCHEDULED_DAYS + 5):
+        gaps, left = [], 0.0
+        for k in range(SCHEDULED_DAYS + inputs.days + 4):
             day = inputs.as_of + timedelta(days=k)
             regular, limit = special.get((m, day), (facts[m]["minutes_per_day"], None))
             usual = facts[m]["overtime_minutes_per_day"] if regular > 0 else 0.0
-            # Machines that the plan does not look at may work overtime when the schedule needs it.
-            over = planned.get((m, day), 0.0) if m in at_plan else (usual if limit is None else limit)
+            over = usual if limit is None else limit
+            if m in at_plan:
+                # A period's overtime is worked on its first days; machines that the plan does not look at may work overtime
+                # when the schedule needs it.
+                left = planned.get((m, day), left if k % inputs.days else 0.0)
+                over = min(left, over) if inputs.days > 1 else left
+                left -= over
             opened = min(DAY, math.ceil((regular or 0.0) + over))
             if opened < DAY:
                 gaps.append((k * DAY + opened, (k + 1) * DAY))

@@ -699,6 +699,8 @@ class _Model:
         self.start: dict[tuple[str, int], Any] = {}
         self.end: dict[tuple[str, int], Any] = {}
         self.begin: dict[tuple[str, int], Any] = {}
+        # When the first transport batch leaves, where one leaves before the end.
+        self.ready: dict[tuple[str, int], Any] = {}
         self.setup: dict[tuple[str, int], Any] = {}
         self.on: dict[tuple[str, int, str], Any] = {}
         self._after: dict[Any, Any] = {}
@@ -766,6 +768,9 @@ class _Model:
             setup = model.new_int_var(0, int(most), f"setup minutes {name}")
             model.add(begin <= start)
         self.start[key], self.end[key], self.begin[key], self.setup[key] = start, end, begin, setup
+        if operation.first_batch < 1 and operation is not job.operations[-1]:
+            most = max(self.horizon, earliest + max(operation.minutes.values()))
+            self.ready[key] = model.new_int_var(earliest, most, f"batch {name}")
         literals = []
         plain = not needs_setup and not any(self.calendars[m].closed for m in operation.minutes)
         for machine, minutes in sorted(operation.minutes.items()):
@@ -790,6 +795,10 @@ class _Model:
                 model.add(size == end - begin)
             else:
                 size = int(minutes)
+            if (ready := self.ready.get(key)) is not None:
+                batch = [self._across(key, start, ready, gap, on, True, "batch") for gap in closed]
+                waits = sum((b - a) * c for (a, b), c in zip(closed, batch, strict=True))
+                model.add(ready == start + _share(operation, int(minutes)) + waits).only_enforce_if(on)
             if needs_setup:
                 gaps = self.calendars[machine].closed
                 gaps = [(a, b) for a, b in gaps if b > self.plan.earliest and a < self.horizon]
@@ -823,11 +832,18 @@ class _Model:
         return after
 
     def _across(
-        self, key: tuple[str, int], start: Any, end: Any, gap: tuple[int, int], on: Any, may_pause: bool
+        self,
+        key: tuple[str, int],
+        start: Any,
+        end: Any,
+        gap: tuple[int, int],
+        on: Any,
+        may_pause: bool,
+        what: str = "end",
     ) -> Any:
-        """Whether the operation pauses over a closed interval; on its machine it must not start inside."""
+        """Whether the work up to a point in time pauses over a closed interval; on its machine it must not start inside."""
         after = self._is_after(key, "start", start, gap, on)
-        entry = (key, "across", gap)
+        entry = (key, f"across {what}", gap)
         if entry not in self._after:
             across = self.model.new_bool_var("")
             self.model.add_implication(across, ~after)
@@ -855,9 +871,7 @@ class _Model:
                         if way:
                             model.add(self.start[b] >= self.end[a] + way).only_enforce_if(both)
                         continue
-                    # Closed time that the operation pauses over is taken to come before its first batch.
-                    rest = int(before.minutes[m]) - _share(before, int(before.minutes[m]))
-                    model.add(self.start[b] >= self.end[a] - rest + way).only_enforce_if(both)
+                    model.add(self.start[b] >= self.ready[a] + way).only_enforce_if(both)
                     tail = -int(-before.first_batch * int(after.minutes[k]) // 1)
                     model.add(self.end[b] >= self.end[a] + way + tail).only_enforce_if(both)
 

@@ -9,13 +9,15 @@ import polars as pl
 import pytest
 
 from npq_assets.contracts import DECISIONS
+from npq_assets.equipment.maintenance import HORIZON
+from npq_assets.equipment.maintenance_program import MaintenanceProblem, solve
 from npq_assets.errors import NpqError, Unavailable
 from npq_assets.manufacturing import approval
 from npq_assets.manufacturing.equipment_inputs import read_control, read_maintenance, read_quality
 from npq_assets.manufacturing.equipment_outcome import realized_cost
 from npq_assets.manufacturing.equipment_output import control_of, load, maintenance_of, quality_of, skipped
 from npq_assets.manufacturing.inputs import STOPS_FILE, _calendar, plan_folder
-from npq_assets.manufacturing.maintenance import plan_maintenance
+from npq_assets.manufacturing.maintenance import _sharing_windows, _Standstill, plan_maintenance
 from npq_assets.publishing import read_decisions, write_decisions
 from npq_assets.settings import Home
 from npq_assets.storage import write_parquet
@@ -189,6 +191,40 @@ def test_a_week_is_settled_at_the_plans_own_prices(home: Home) -> None:
     assert realized_cost(lives, accounts, AS_OF)["realized_cost"].to_list() == [1000.0, 0.0]
 
 
+def test_two_replacements_do_not_use_the_crews_window_twice(home: Home) -> None:
+    """Belt and chain of a machine need an hour each, and the crew has one hour a day: the second stops production."""
+    for seed in range(4, 40):
+        lay_out(home, seed=seed)
+        if ending(home, 2):
+            break
+    lives, costs = (pl.read_parquet(home.mart("manufacturing", name)) for name in ("component_life", "component_costs"))
+    chain = pl.lit("chain").alias("component")
+    put(home, "component_life", pl.concat([lives, lives.with_columns(chain)]))
+    put(home, "component_costs", pl.concat([costs, costs.with_columns(chain)]))
+    calendar = pl.read_parquet(home.mart("manufacturing", "machine_calendar"))
+    days = [(m, AS_OF + timedelta(days=k), 480.0, 0.0, 60.0) for m in MACHINES for k in range(7)]
+    put(home, "machine_calendar", pl.DataFrame(days, schema=calendar.schema, orient="row"))
+    found = plan_maintenance(read_maintenance(home, AS_OF))
+    together = found.plan.group_by("machine_id", "planned_on").agg(
+        pl.col("minutes", "lost_minutes").sum(), pl.col("cost").sum()
+    )
+    both = together.filter(pl.col("minutes") == 120.0)
+    assert both.height and (both["lost_minutes"] == 60.0).all() and (both["cost"] == 260.0).all()
+    assert found.stops["minutes"].sum() == both["lost_minutes"].sum()
+    assert found.facts["expected_cost"] == pytest.approx(found.accounts["expected_cost"].sum())
+    assert found.facts["lower_bound"] < found.facts["expected_cost"] and found.facts["status"] == "feasible"
+
+
+def test_two_replacements_go_to_days_of_their_own_where_that_costs_less() -> None:
+    rows = pl.DataFrame({"machine": ["m", "m"], "component": ["belt", "chain"], "planned_minutes": [60.0, 60.0]})
+    probability, money = np.full((2, HORIZON), 0.05), np.full((2, HORIZON), 100.0)
+    problem = MaintenanceProblem(probability, money, np.full(2, 1000.0), np.ones((2, HORIZON), bool))
+    window, none = np.full((2, HORIZON), 60.0), np.zeros((2, HORIZON))
+    found, beyond = _sharing_windows(problem, rows, _Standstill(none, window, np.full((2, HORIZON), 50.0)))
+    assert len(set(found.day.tolist())) == 2 and not beyond.any()
+    assert found.bound <= found.expected.sum() < solve(problem).expected.sum() + 60 * 50.0
+
+
 def units(home: Home, defects: bool = True) -> None:
     """Units of one machine, 12 a day; those whose seal is below 20 leak; every second was inspected a day later."""
     rng = np.random.default_rng(0)
@@ -225,6 +261,53 @@ def test_units_that_leak_are_alerted_with_the_measurement_that_says_so(tmp_path:
     assert found.facts["cost_per_unit_held_out"] <= min(1.0, found.facts["cost_per_unit_none_inspected"])
     assert quality_of(home, AS_OF)[1] == "stored"
     assert (found.accounts["lower_bound"] <= found.accounts["expected_cost"] + 1e-9).all()
+
+
+def test_a_unit_measured_at_two_stations_is_one_unit(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    units(home)
+    seal = pl.read_parquet(home.mart("manufacturing", "unit_quality"))
+    later = seal.with_columns(
+        pl.lit("width").alias("feature"), pl.lit(5.0).alias("value"), pl.lit("m2").alias("machine_id"),
+        pl.col("measured_at") + timedelta(minutes=9),
+    )  # fmt: skip
+    put(home, "unit_quality", pl.concat([seal, later]))
+    inputs = read_quality(home, AS_OF)
+    for rows in (inputs.open, inputs.learned):
+        assert (
+            rows["unit_id"].is_unique().all() and not rows.select("seal", "width").null_count().sum_horizontal().item()
+        )
+    assert set(inputs.open["machine_id"]) == {"m2"}
+    found, _ = quality_of(home, AS_OF)
+    assert found is not None and found.facts["learned_units"] == inputs.learned.height
+
+
+def test_inspections_that_cost_nothing_are_made(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    units(home)
+    schema = {"product_id": pl.String, "inspection_cost": pl.Float64, "miss_cost": pl.Float64}
+    put(home, "quality_costs", pl.DataFrame([(None, 0.0, 30.0)], schema=schema, orient="row"))
+    found, _ = quality_of(home, AS_OF)
+    assert found is not None and found.facts["alerts"] == found.facts["open_units"] > 0
+
+
+def test_a_unit_that_waits_is_alerted_again_but_booked_once(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    units(home)
+    frame = pl.read_parquet(home.mart("manufacturing", "unit_quality"))
+    waits = pl.col("measured_at").dt.date() == AS_OF - timedelta(days=2)
+    unseen = [pl.when(~waits).then(c).alias(c) for c in ("inspected_at", "defect")]
+    frame = frame.with_columns(*unseen, (pl.col("is_inspected") & ~waits).alias("is_inspected"))
+    leaks = pl.when(waits).then(17.0).otherwise(pl.col("value")).alias("value")
+    put(home, "unit_quality", frame.with_columns(leaks))
+    first, _ = quality_of(home, AS_OF - timedelta(days=1))
+    again, _ = quality_of(home, AS_OF)
+    assert first is not None and again is not None
+    waiting = set(first.alerts["unit_id"])
+    assert len(waiting) == 12 and waiting <= set(again.alerts["unit_id"])
+    booked = again.alerts.filter(pl.col("decision_id").is_in(again.accounts["decision_id"].implode()))
+    assert set(first.alerts["decision_id"]) <= set(first.accounts["decision_id"])
+    assert not waiting & set(booked["unit_id"])
 
 
 def test_without_defects_the_charts_still_speak(tmp_path: Path) -> None:
@@ -283,6 +366,25 @@ def test_what_must_not_be_sent_cannot_be_approved(tmp_path: Path, value: float, 
     assert approval.approvals(home) == []
 
 
+def test_a_proposal_from_another_value_than_is_in_force_goes_nowhere(tmp_path: Path) -> None:
+    """Within its ramp from 75 degrees; somebody has set 62 since, and from there it is a leap."""
+    home = Home.at(tmp_path)
+    proposed(home)
+    publisher = approval.file_publisher(home)
+    approval.approve(home, AS_OF, ["d1"], "Ada")
+    by_hand = {"machine_id": ["m1"] * 2, "setting": ["heat"] * 2, "value": [75.0, 62.0],
+               "changed_at": [datetime(2024, 11, 1), datetime(2024, 12, 2, 9)], "decision_id": [None, None]}  # fmt: skip
+    put(home, "setting_changes", pl.DataFrame(by_hand))
+    [refused] = approval.publish(home, publisher, live=True)
+    assert refused.status == "refused" and "62 now, not 75" in refused.detail
+    assert not list(approval.outbox(home).glob("*.json"))
+    other = Home.at(tmp_path / "other")
+    proposed(other)
+    put(other, "setting_changes", pl.DataFrame(by_hand))
+    with pytest.raises(NpqError, match="62 now, not 75"):
+        approval.approve(other, AS_OF, ["d1"], "Ada")
+
+
 # --- The whole graph -----------------------------------------------------------------------------------------------------------
 
 
@@ -294,9 +396,10 @@ def test_the_sample_company_decides_about_equipment(company: Company) -> None:
     ledger = read_decisions(home, DECISIONS["all.ledger"], day)
     assert {"maintenance_plan", "quality_alerts"} <= set(ledger["kind"])
     alerts = read_decisions(home, DECISIONS["manufacturing.quality_alerts"], day)
-    assert (alerts["defect_probability"] >= alerts["threshold"]).all() and set(alerts["decision_id"]) <= set(
-        ledger["decision_id"]
-    )
+    assert (alerts["defect_probability"] >= alerts["threshold"]).all()
+    # A unit that waits was booked on the day after it was measured.
+    new = alerts.join(read_quality(home, day).open.filter("is_new"), on="unit_id", how="semi")
+    assert set(new["decision_id"]) <= set(ledger["decision_id"])
     settings = read_decisions(home, DECISIONS["manufacturing.machine_settings"], day)
     assert settings.filter((pl.col("proposed") < pl.col("low")) | (pl.col("proposed") > pl.col("high"))).is_empty()
     page = home.report(day).read_text(encoding="utf-8")

@@ -1,7 +1,9 @@
 """The manufacturing graph on a small plant: what holds of plan and schedule, and a planner's questions to the outputs."""
 
 import shutil
-from datetime import timedelta
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,21 @@ from npq_assets.contracts import DECISIONS
 from npq_assets.deciding import Decider
 from npq_assets.errors import NpqError
 from npq_assets.manufacturing.inputs import ManufacturingInputs, read_inputs
-from npq_assets.manufacturing.output import load_findings, load_forecast, load_plan, load_schedule
-from npq_assets.manufacturing.plan import ProductionPlan
-from npq_assets.manufacturing.schedule import JobSchedule
+from npq_assets.manufacturing.outcome import realized_cost
+from npq_assets.manufacturing.output import (
+    load_findings,
+    load_forecast,
+    load_plan,
+    load_schedule,
+    write_dispatch_lists,
+)
+from npq_assets.manufacturing.plan import ProductionPlan, plan_production
+from npq_assets.manufacturing.schedule import JobSchedule, _by_job, _closed, peg, problem_of, schedule_jobs
 from npq_assets.manufacturing.what_if import move_order
+from npq_assets.optimization.job_shop import dispatch
 from npq_assets.publishing import read_decisions
 from npq_assets.settings import Home
+from npq_assets.storage import write_parquet
 from tests.manufacturing.small import AS_OF, BIG, PRODUCTS, land, write
 from tests.test_cli import npq
 
@@ -192,3 +203,157 @@ def test_the_next_day_keeps_the_plan_where_news_do_not_strain_it(home: Home, pla
     for cell in again.facts["cells"]:
         assert cell["kept"] or cell["saving_of_change"] > 0
     assert again.worth.height > 0
+
+
+# --- What did not land, or lands by week ---------------------------------------------------------------------------------------
+
+
+def other(home: Home, root: Path, toml: str = "") -> Home:
+    """A home with the small plant's marts, to be changed."""
+    shutil.copytree(home.root / "marts", root / "marts")
+    (root / "npq.toml").write_text(f"solver_seconds = 5\n{toml}")
+    return Home.at(root)
+
+
+def edit(home: Home, model: str, change: Callable[[pl.DataFrame], pl.DataFrame], domain: str = "manufacturing") -> None:
+    write_parquet(change(pl.read_parquet(home.mart(domain, model))), home.mart(domain, model))
+
+
+@pytest.mark.parametrize("given", [None, 0.0])
+def test_orders_without_any_price_are_made_all_the_same(home: Home, tmp_path: Path, given: float | None) -> None:
+    at = other(home, tmp_path)
+    edit(at, "products", lambda f: f.clear(), "common")
+    edit(at, "customer_orders", lambda f: f.with_columns(pl.lit(given, pl.Float64).alias("late_cost_per_day")))
+    inputs = read_inputs(at, AS_OF)
+    assert (inputs.orders["late_rate"] > 0).all()
+    assert any("a set-up of their product a day assumed" in line for line in inputs.skipped)
+    # At no price for lateness the cheapest plan made nothing, and was called optimal.
+    made = plan_production(inputs).lots.group_by("product_id").agg(pl.col("quantity").sum())
+    assert set(made["product_id"]) == set(PRODUCTS)
+
+
+def test_an_old_count_of_a_component_loses_what_was_drawn_and_gains_what_came(home: Home, tmp_path: Path) -> None:
+    at = other(home, tmp_path)
+    counted = AS_OF - timedelta(days=30)
+    old = pl.col("product_id").is_in(["flour", "pie"])
+
+    def recount(f: pl.DataFrame) -> pl.DataFrame:
+        return f.with_columns(
+            pl.when(old).then(counted).otherwise("counted_on").cast(pl.Date).alias("counted_on"),
+            pl.when(old).then(5000.0).otherwise("on_hand").alias("on_hand"),
+        )
+
+    def one_more(f: pl.DataFrame) -> pl.DataFrame:
+        return pl.concat([f, f.head(1).with_columns(product_id=pl.lit("soup"), component_id=pl.lit("pie"))])
+
+    edit(at, "plant_stock", recount)
+    edit(at, "bills_of_material", one_more)  # half a pie goes into a soup as well
+    came = [(counted + timedelta(days=k), 100.0) for k in (-1, 0, 29, 30, 31)]
+    edit(at, "component_receipts", lambda f: pl.DataFrame(
+        [("flour", day, units, None, "x", k) for k, (day, units) in enumerate(came)], schema=f.schema, orient="row"
+    ))  # fmt: skip
+    inputs = read_inputs(at, AS_OF)
+    log = pl.read_parquet(at.mart("manufacturing", "production_day")).filter(pl.col("produced_on") >= counted)
+    units = dict(
+        log.group_by("product_id")
+        .agg((pl.col("good_quantity") + pl.col("scrap_quantity")).sum().alias("n"))
+        .iter_rows()
+    )
+    good = log.filter(pl.col("product_id") == "pie")["good_quantity"].sum()
+    gone = (
+        pl.read_parquet(at.mart("manufacturing", "customer_orders"))
+        .filter((pl.col("product_id") == "pie") & (pl.col("delivered_on") >= counted))["quantity"]
+        .sum()
+    )
+    assert inputs.components["on_hand"].to_list() == pytest.approx([5000.0 + 200.0 - 0.5 * units["cake"]])
+    assert sorted(inputs.receipts["arrives_on"]) == [AS_OF, AS_OF + timedelta(days=1)]
+    pie = inputs.products.filter(pl.col("product_id") == "pie")["on_hand"][0]
+    assert pie == pytest.approx(5000.0 + good - gone - 0.5 * units["soup"])
+    assert any("component counts are older" in line for line in inputs.skipped)
+
+
+def test_a_week_of_work_is_due_at_the_weeks_end_and_late_in_the_next(home: Home, tmp_path: Path) -> None:
+    at = other(home, tmp_path, 'period = "week"\n')
+    inputs = read_inputs(at, AS_OF)
+    plan = plan_production(inputs)
+    found = schedule_jobs(inputs, plan)
+    first = found.jobs.filter(pl.col("end") <= 7 * 1440)
+    assert first.height == found.jobs.height, "a week's lots fit into the week"
+    late = _by_job(problem_of(inputs, plan, peg(inputs, plan)), dispatch(problem_of(inputs, plan, peg(inputs, plan))))
+    assert sum(late.values()) <= 4 * 15.0, "set-ups only: nothing is late on the second day of its week"
+    assert found.facts["expected_cost"] <= 4 * 15.0
+    # Twice what the week can hold, due in its middle: complete in the next week, which is late.
+    edit(at, "customer_orders", lambda f: f.with_columns(
+        pl.when(pl.col("order_id") == BIG).then(6000.0).otherwise("quantity").alias("quantity")
+    ))  # fmt: skip
+    inputs = read_inputs(at, AS_OF)
+    plan = plan_production(inputs)
+    row = plan.late.filter(pl.col("order_id") == BIG).row(0, named=True)
+    assert row["delivered_on"] is None or row["delivered_on"] >= AS_OF + timedelta(days=7)
+    assert row["late_days"] > 0 and row["late_cost"] > 0
+
+
+def test_a_plan_overtime_of_a_week_is_worked_within_each_days_limit(home: Home, tmp_path: Path) -> None:
+    at = other(home, tmp_path, 'period = "week"\n')
+    inputs = read_inputs(at, AS_OF)
+    plan = plan_production(inputs)
+    much = pl.when(pl.col("period_start") == AS_OF).then(150.0).otherwise(0.0).alias("overtime_minutes")
+    closed = _closed(inputs, replace(plan, load=plan.load.with_columns(much)), ("M1",))["M1"]
+    assert [a % 1440 for a, _ in closed[:9]] == [540, 540, 510, 480, 480, 480, 480, 480, 480]
+
+
+def test_what_plans_cost_is_booked_where_it_is_known_and_nowhere_else(home: Home, tmp_path: Path) -> None:
+    first = AS_OF - timedelta(days=20)
+    end = first + timedelta(days=14)
+
+    def counts(days: int, products: tuple[str, ...] = ("cake", "pie")) -> Callable[[pl.DataFrame], pl.DataFrame]:
+        rows = [(first + timedelta(days=k), p, 10.0, "x", k) for k in range(1, days + 1) for p in products]
+        return lambda f: pl.DataFrame(rows, schema=f.schema, orient="row")
+
+    at = other(home, tmp_path / "day")
+    edit(at, "plant_stock", counts(14))
+    assert realized_cost(at, first, end)["stock"].to_list() == pytest.approx([1.4, 1.4])
+    edit(at, "plant_stock", lambda f: f.filter((pl.col("product_id") == "cake") | (pl.col("counted_on") == end)))
+    assert realized_cost(at, first, end)["product_id"].to_list() == ["cake"], "a pie counted once has no cost of stock"
+    # Orders without a cost of lateness cost what the plan assumed of them: 5 % of a unit cost of 2 a day.
+    edit(at, "customer_orders", lambda f: f.with_columns(
+        (pl.col("delivered_on") + pl.duration(days=1)).alias("delivered_on"), pl.lit(None, pl.Float64).alias("late_cost_per_day")
+    ))  # fmt: skip
+    due = pl.read_parquet(at.mart("manufacturing", "customer_orders")).filter(
+        (pl.col("product_id") == "cake") & (pl.col("due_on") >= first - timedelta(days=1)) & (pl.col("due_on") < end)
+    )
+    days = due.select(
+        (pl.min_horizontal("delivered_on", pl.lit(end)) - pl.max_horizontal("due_on", pl.lit(first))).dt.total_days()
+    )
+    owed = float((days.to_series() * due["quantity"]).sum())
+    assert realized_cost(at, first, end)["lateness"].to_list() == pytest.approx([0.1 * owed])
+    # Who never lands deliveries has delivered all the same: no lateness is made up.
+    edit(at, "customer_orders", lambda f: f.with_columns(pl.lit(None, pl.Date).alias("delivered_on")))
+    assert realized_cost(at, first, end).is_empty()
+    # Weeks: stock is priced by the week, whether it is counted daily or weekly.
+    weekly = other(home, tmp_path / "week", 'period = "week"\n')
+    edit(weekly, "plant_stock", counts(14))
+    assert realized_cost(weekly, first, end)["stock"].to_list() == pytest.approx([0.2, 0.2])
+    edit(weekly, "plant_stock", lambda f: f.filter((pl.col("counted_on") - first).dt.total_days() % 7 == 0))
+    assert realized_cost(weekly, first, end)["stock"].to_list() == pytest.approx([0.2, 0.2])
+
+
+def test_a_plan_that_nobody_got_is_not_followed(home: Home, tmp_path: Path) -> None:
+    at = other(home, tmp_path)
+    for folder in ("plans", "decisions"):
+        shutil.copytree(home.root / folder, at.root / folder)
+    tomorrow = AS_OF + timedelta(days=1)
+    assert read_inputs(at, tomorrow).in_force.height
+    at.decisions("manufacturing", "production_plan", AS_OF).unlink()  # its checks failed
+    assert read_inputs(at, tomorrow).in_force.is_empty()
+
+
+def test_machines_of_like_names_have_lists_of_their_own(tmp_path: Path) -> None:
+    at = datetime(2024, 7, 2, 6, tzinfo=UTC)
+    rows = pl.DataFrame({
+        "machine_id": ["A/1", "A_1"], "starts_at": [at] * 2, "ends_at": [at] * 2, "order_id": ["x", "y"], "operation": [1, 1],
+        "product_id": ["p"] * 2, "quantity": [1.0] * 2, "setup_minutes": [0.0] * 2, "due_on": [AS_OF] * 2,
+        "late_minutes": [0.0] * 2, "lot_id": ["l", "m"],
+    })  # fmt: skip
+    places = write_dispatch_lists(Home.at(tmp_path), AS_OF, rows)
+    assert [pl.read_csv(place)["order_id"].to_list() for place in places] == [["x"], ["y"]]

@@ -2,8 +2,9 @@
 
 import random
 from dataclasses import replace
-from itertools import permutations
+from itertools import permutations, product
 
+import polars as pl
 import pytest
 
 from npq_assets.errors import NpqError
@@ -14,6 +15,10 @@ from npq_assets.optimization.job_shop import (
     JobShopProblem,
     Operation,
     Replanning,
+    _broken,
+    _dispatched,
+    _Kept,
+    _objective,
     cost_of_change,
     dispatch,
     setup_money,
@@ -196,3 +201,31 @@ def test_bad_data_is_one_readable_line() -> None:
         JobShopProblem((Job("j", (Operation(1, {"Z": 3}),)),), ("M",))
     with pytest.raises(NpqError, match="is there twice"):
         JobShopProblem((Job("j", ()), Job("j", ())), ("M",))
+
+
+@pytest.mark.parametrize("seed", [18, 20, 36])
+def test_a_batch_that_left_before_a_pause_is_there(seed: int) -> None:
+    """The first batch leaves before the night if its work is done by then: bound and schedule know it, as the floor does."""
+    rng = random.Random(seed)
+    jobs = []
+    for k in range(2):
+        first = Operation(1, {"A": rng.randint(5, 30)}, first_batch=rng.choice([0.1, 0.3, 0.5, 1.0]))
+        steps = (first, Operation(2, {"B": rng.randint(5, 30)}))
+        jobs.append(Job(f"j{k}", steps, due=rng.randint(5, 60), late_cost=float(rng.randint(1, 5))))
+    problem = JobShopProblem(tuple(jobs), ("A", "B"), {"A": [(20, 100), (120, 200)]})
+    result = solve(problem, SHORT)
+    assert violations(problem, result.plan) == []
+    # Every sequence of the two jobs on both machines, each as early as it can be.
+    costs = []
+    for a, b in product(permutations(("j0", "j1")), repeat=2):
+        wished = pl.DataFrame(
+            [(job, 1, "A", 2 * k, 2 * k) for k, job in enumerate(a)]
+            + [(job, 2, "B", 900 + k, 900 + k) for k, job in enumerate(b)],
+            schema=["job", "operation", "machine", "start", "end"], orient="row",
+        )  # fmt: skip
+        followed = _Kept.of(problem, Replanning(wished))
+        rows = _dispatched(problem, "previous", followed)
+        if not _broken(problem, rows):
+            costs.append(_objective(problem, _Kept.of(problem, None), rows)[0])
+    assert result.status == "optimal" and result.objective == pytest.approx(min(costs))
+    assert result.bound <= min(costs) + 1e-6

@@ -13,6 +13,9 @@ totals as (
             sum(good_quantity) as good_quantity,
             sum(scrap_quantity) as scrap_quantity,
             sum(case when is_output then good_quantity else 0 end) as output_quantity,
+            -- What has no meter or no routing is left out of the ratio on both sides: it would count as free, or as slow.
+            sum(case when is_output and energy_kwh is not null then good_quantity else 0 end) as metered_quantity,
+            sum(case when standard_minutes is not null then run_minutes else 0 end) as timed_minutes,
             sum(run_minutes) as run_minutes,
             sum(setup_minutes) as setup_minutes,
             sum(setups) as setups,
@@ -33,7 +36,7 @@ rates as (
             when run_minutes + setup_minutes + down_minutes > 0
                 then run_minutes / (run_minutes + setup_minutes + down_minutes)
         end as availability,
-        case when run_minutes > 0 then least(standard_minutes / run_minutes, 1) end as performance,
+        case when timed_minutes > 0 then least(standard_minutes / timed_minutes, 1) end as performance,
         case
             when good_quantity + scrap_quantity > 0 then good_quantity / (good_quantity + scrap_quantity)
         end as quality
@@ -58,7 +61,7 @@ final as (
         quality,
         availability * performance * quality as oee,
         1 - quality as scrap_share,
-        case when output_quantity > 0 then energy_kwh / output_quantity end as energy_per_good_unit,
+        case when metered_quantity > 0 then energy_kwh / metered_quantity end as energy_per_good_unit,
         case when run_minutes > 0 then good_quantity / (run_minutes / 60) end as good_units_per_hour
     from rates
 )
