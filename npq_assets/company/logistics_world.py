@@ -205,7 +205,7 @@ class LogisticsWorld:
         trips = fleet.trips_frame(day, ours.tours, {name: d.due for name, d in by_id.items()}, agreed)
         folder.write("logistics.trips", f"trips-{day}", trips)
         folder.write("logistics.weather", f"weather-{day}", fleet.roads.weather_frame([day]))
-        folder.write("logistics.road_closures", f"road-closures-{day}", fleet.closures.known_frame(day, day, day))
+        folder.write("logistics.road_closures", f"road-news-{day}", fleet.closures.known_frame(day, day, day))
         following = day + timedelta(days=1)
         self._ours = read_sourcing(home, day, self._ours, fleet.company.store_ids, fleet.company.warehouse_ids)
         live(self._present, self._demand)
