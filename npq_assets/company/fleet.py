@@ -1,13 +1,14 @@
 """The fleet: trucks and vans that carry from warehouses to stores what was ordered, and to customers' homes what they bought.
 
-Its history is driven on the company's own fixed tours. Routes decided by npq do not belong here (see `logistics_world`).
+Its history is driven on the company's own fixed tours; whoever drives goes round closed roads by the same rules (see `detours`).
+Routes decided by npq do not belong here (see `logistics_world`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from npq_assets.company import streams
+from npq_assets.company.closures import Closures
 from npq_assets.company.demand import Demand
+from npq_assets.company.detours import Detours
 from npq_assets.company.roads import Roads, km_between, utc
 from npq_assets.company.stores import StoreDay
 from npq_assets.company.world import Company
@@ -105,6 +108,8 @@ class Fleet:
     Attributes:
         company: Whose fleet it is.
         roads: What it drives on.
+        closures: What of it is closed or slow when.
+        detours: How it is driven then.
         nearest_depot: Index of the warehouse nearest to each store.
         vehicles: `logistics.vehicles`.
         depot_terms: `logistics.depot_terms`.
@@ -114,6 +119,8 @@ class Fleet:
     def __init__(self, company: Company, demand: Demand) -> None:
         self.company = company
         self.roads = Roads(company, demand)
+        self.closures = Closures(self.roads)
+        self.detours = Detours(self.roads)
         self._days: list[date] = []
         self._load: list[Floats] = []
         first, junction = self.roads.first_store, self.roads.first_junction
@@ -149,6 +156,8 @@ class Fleet:
             return
         yield "logistics.weather", f"weather-{as_of}", self.roads.weather_frame(self._days)
         yield "logistics.weather_forecasts", f"weather-forecast-{as_of}", self.roads.forecast_frame(as_of)
+        closures = self.closures.known_frame(None, as_of - timedelta(days=1), self._days[0])
+        yield "logistics.road_closures", f"road-closures-{as_of}", closures
         deliveries, trips = self._history()
         if due is not None:
             deliveries.append(self.deliveries_frame(as_of, self.drops(as_of, due), self.nearest_depot))
@@ -310,7 +319,7 @@ class Fleet:
         routes: Sequence[tuple[str, int, float, Sequence[Drop]]],
         rain: Floats | None = None,
     ) -> list[Tour]:
-        """Drives routes (vehicle, node of its depot, minute it leaves, drops in order) in the traffic of the day."""
+        """Drives routes (vehicle, node of its depot, minute it leaves, drops in order) in the day's traffic, on open roads."""
         roads = self.roads
         wet = roads.rain([day])[0] if rain is None else rain
         legs = [
@@ -322,16 +331,28 @@ class Fleet:
             return []
         start, end = np.array(legs).T
         slow = iter(roads.slowness(day, start, end).tolist())
+        closures = self.closures.on(day)
+        met = iter(self.detours.concerned(start, end, closures).tolist())
+
+        def leg(clock: float, at: int, to: int) -> tuple[float, float]:
+            slowness = next(slow)
+            usual = clock + roads.on_the_way(wet, clock, at, to, slowness)
+            if next(met):
+                way = self.detours.leg(clock, at, to, roads.pace(wet, clock, to, slowness), closures)
+                # Who meets nothing drives to the last bit as if there were nothing.
+                if way.arrived > usual + 1e-6:
+                    return way.arrived, way.km
+            return usual, float(roads.km[at, to])
+
         tours = []
         for vehicle, depot, leaves, drops in routes:
             clock, at, km, stops = float(leaves), depot, 0.0, []
             for drop in drops:
-                clock += roads.on_the_way(wet, clock, at, drop.node, next(slow))
-                leg = float(roads.km[at, drop.node])
-                stops.append(Driven(drop.delivery_id, vehicle, float(leaves), clock, leg))
-                clock, at, km = max(clock, drop.ready) + drop.service, drop.node, km + leg
-            clock += roads.on_the_way(wet, clock, at, depot, next(slow))
-            tours.append(Tour(tuple(stops), km + float(roads.km[at, depot]), float(leaves), clock))
+                clock, length = leg(clock, at, drop.node)
+                stops.append(Driven(drop.delivery_id, vehicle, float(leaves), clock, length))
+                clock, at, km = max(clock, drop.ready) + drop.service, drop.node, km + length
+            clock, length = leg(clock, at, depot)
+            tours.append(Tour(tuple(stops), km + length, float(leaves), clock))
         return tours
 
     def fixed_tours(self, drops: Sequence[Drop]) -> list[tuple[str, int, float, list[Drop]]]:

@@ -19,7 +19,7 @@ from npq_assets.company.landing import Beginning, LandingFolder
 from npq_assets.company.worlds import CostRow, Service
 from npq_assets.errors import RunError
 from npq_assets.optimization.route_construction import savings_routes
-from npq_assets.optimization.route_problem import RouteCost, RoutingProblem
+from npq_assets.optimization.route_problem import RouteCost, RoutingProblem, stretched
 from npq_assets.optimization.route_timing import timetable
 from npq_assets.settings import Home
 
@@ -53,6 +53,8 @@ class LogisticsWorld:
     Each day both worlds have the same deliveries, vehicles and traffic. npq's stores are supplied from the warehouses that its
     sourcing of the day before named, its vehicles drive its routes, and its warnings are acted on where they say that it pays.
     The planner supplies stores from the nearest warehouse and drives savings routes with the times that legs take on average.
+    Both plan with the closed roads that were known when the day opened, by the hours of the day, and both drive round what comes
+    up by the same rules.
     """
 
     domain = "logistics"
@@ -78,7 +80,7 @@ class LogisticsWorld:
         fleet, company = self._fleet, self._fleet.company
         routes, agreed = read_decisions(home, day, self._drops, fleet.vehicles, company.warehouse_ids)
         ours = self._lived(day, routes, self._ours, agreed)
-        theirs = self._lived(day, self._planned(), fleet.nearest_depot, {})
+        theirs = self._lived(day, self._planned(day), fleet.nearest_depot, {})
         self._counts += np.array([[len(self._drops), lived.on_time] for lived in (ours, theirs)], dtype=float)
         self._land(home, folder, day, ours, agreed)
         return [
@@ -94,10 +96,12 @@ class LogisticsWorld:
 
     # The planner -----------------------------------------------------------------------------------------------------------
 
-    def _planned(self) -> list[Route]:
-        """Savings routes from the nearest warehouses, in times that legs take on average."""
+    def _planned(self, day: date) -> list[Route]:
+        """Savings routes from the nearest warehouses, in times that legs take on average, by what was known of closed roads."""
         fleet = self._fleet
-        roads = fleet.roads
+        shifts = fleet.vehicles.select(_minutes("shift_start").min(), _minutes("shift_end").max()).row(0)
+        known = [closure for closure in fleet.closures.on(day) if closure.known < 0]
+        km, minutes, hours = fleet.detours.planned(known, *shifts)
         problem = RoutingProblem(
             pl.DataFrame(
                 [
@@ -124,18 +128,14 @@ class LogisticsWorld:
                 "fixed_cost",
                 "cost_per_km",
                 (pl.col("cost_per_hour") / 60.0).alias("cost_per_minute"),
-                *(
-                    (
-                        pl.col(name).str.slice(0, 2).cast(pl.Float64) * 60.0
-                        + pl.col(name).str.slice(3, 2).cast(pl.Float64)
-                    ).alias(name)
-                    for name in ("shift_start", "shift_end")
-                ),
+                *(_minutes(name) for name in ("shift_start", "shift_end")),
                 "max_km",
             ),
-            roads.km,
-            roads.minutes * roads.usual_factor,
+            km,
+            minutes,
+            hours=hours,
         )
+        problem = stretched(problem, fleet.roads.usual_factor)
         found: list[Route] = []
         for vehicle, visits in sorted(savings_routes(problem).items()):
             start, _, _, _ = timetable(problem, vehicle, visits)
@@ -199,12 +199,13 @@ class LogisticsWorld:
         return cost
 
     def _land(self, home: Home, folder: LandingFolder, day: date, ours: Day, agreed: Mapping[str, float]) -> None:
-        """Lands the day's trips, with times that were agreed on, and weather; of the next day deliveries and a forecast."""
+        """Lands the day's trips, with times agreed on, weather and news of roads; of the next day deliveries and a forecast."""
         fleet = self._fleet
         by_id = {d.delivery_id: d for d in self._drops}
         trips = fleet.trips_frame(day, ours.tours, {name: d.due for name, d in by_id.items()}, agreed)
         folder.write("logistics.trips", f"trips-{day}", trips)
         folder.write("logistics.weather", f"weather-{day}", fleet.roads.weather_frame([day]))
+        folder.write("logistics.road_closures", f"road-news-{day}", fleet.closures.known_frame(day, day, day))
         following = day + timedelta(days=1)
         self._ours = read_sourcing(home, day, self._ours, fleet.company.store_ids, fleet.company.warehouse_ids)
         live(self._present, self._demand)
@@ -293,3 +294,9 @@ def read_sourcing(home: Home, day: date, now: Ints, stores: Sequence[str], depot
 
 def _minute(moment: datetime, day: date) -> float:
     return (moment - datetime(day.year, day.month, day.day, tzinfo=UTC)).total_seconds() / 60.0
+
+
+def _minutes(column: str) -> pl.Expr:
+    """Minutes after midnight of `HH:MM`."""
+    text = pl.col(column).str
+    return (text.slice(0, 2).cast(pl.Float64) * 60.0 + text.slice(3, 2).cast(pl.Float64)).alias(column)

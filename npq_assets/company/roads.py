@@ -1,6 +1,7 @@
 """The roads: a graph through depots, stores and junctions, the weather over it, and how slow traffic is on a day.
 
-The same leg on the same day and hour is as slow for everybody who drives it. Who drives does not belong here (see `fleet`).
+The same leg on the same day and hour is as slow for everybody who drives it. Who drives does not belong here (see `fleet`),
+nor what is closed when (see `closures`).
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Roads:
         node_ids: Depots first, then stores, then junctions.
         location: Latitude and longitude of the nodes (N, 2).
         region: Index of the region of each node (N).
+        segments: `logistics.road_segments`.
+        graph: The same as a graph.
         km: Length of the quickest ways (N, N).
         minutes: Usual driving time (N, N).
     """
@@ -61,7 +64,8 @@ class Roads:
         self.node_ids += [f"N{i + 1:05d}" for i in number]
         self.region: Ints = np.argmin(km_between(self.location[:, None, :], centre[None, :, :]), axis=1)
         self.segments = self._segments()
-        matrix = travel_matrix(RoadGraph.of(self.nodes_frame(), self.segments), self.node_ids)
+        self.graph = RoadGraph.of(self.nodes_frame(), self.segments)
+        matrix = travel_matrix(self.graph, self.node_ids)
         self.km, self.minutes = matrix.km, matrix.minutes
 
     @property
@@ -173,9 +177,18 @@ class Roads:
 
     def on_the_way(self, rain: Floats, minute: float, start: int, end: int, slowness: float) -> float:
         """Minutes that a leg takes that begins at `minute` of a day with `rain` (steps, regions)."""
+        wet, rush = self._wet_and_rush(rain, minute, end)
+        return float(self.minutes[start, end] * slowness * wet * rush)
+
+    def pace(self, rain: Floats, minute: float, end: int, slowness: float) -> float:
+        """Factor on the usual time of such a leg, whatever way it takes."""
+        wet, rush = self._wet_and_rush(rain, minute, end)
+        return slowness * wet * rush
+
+    def _wet_and_rush(self, rain: Floats, minute: float, end: int) -> tuple[float, float]:
         hour = min(23, int(minute // 60))
         wet = 1.0 + 0.035 * float(rain[min(WEATHER_STEPS - 1, hour * WEATHER_STEPS // 24), self.region[end]])
-        return float(self.minutes[start, end] * slowness * wet * _RUSH[hour])
+        return wet, float(_RUSH[hour])
 
 
 def km_between(a: Floats, b: Floats) -> Floats:

@@ -23,8 +23,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> SampleSummary:
     return write_sample(tmp_path_factory.mktemp("sample"), scale=SCALE, days=DAYS, seed=SEED)
 
 
-# Travel times override the road graph, planners' numbers the forecast, closures the roads; the sample company overrides nothing.
-NOT_WRITTEN = {"logistics.travel_times", "logistics.road_closures", "retail.forecast_overrides"}
+# Travel times override the road graph, planners' numbers the forecast; the sample company overrides nothing.
+NOT_WRITTEN = {"logistics.travel_times", "retail.forecast_overrides"}
 
 
 def text_of(path: Path) -> bytes:
