@@ -305,6 +305,13 @@ def replan(
     closed: Annotated[
         list[str] | None, typer.Option(help="A closed road segment, FROM_NODE,TO_NODE; repeatable.")
     ] = None,
+    vehicle_back: Annotated[
+        list[str] | None, typer.Option(help="A vehicle that was down and drives again; repeatable.")
+    ] = None,
+    opened: Annotated[
+        list[str] | None,
+        typer.Option(help="A segment that was closed and is open again, FROM_NODE,TO_NODE; repeatable."),
+    ] = None,
     vehicle_price: Annotated[float, typer.Option(help="Price of giving a delivery to another vehicle.", min=0)] = 5.0,
     time_price: Annotated[
         float, typer.Option(help="Price of another time, for deliveries without a rebook_cost.", min=0)
@@ -325,7 +332,13 @@ def replan(
     assert day is not None
     if dispatch and not write:
         raise NpqError("--dispatch writes the lists of a plan that counts; give --write too")
-    happened = replanning.Happened(_minute(now), tuple(vehicle_down or ()), tuple(_road(pair) for pair in closed or ()))
+    happened = replanning.Happened(
+        _minute(now),
+        tuple(vehicle_down or ()),
+        tuple(_road(pair, "closed") for pair in closed or ()),
+        tuple(vehicle_back or ()),
+        tuple(_road(pair, "opened") for pair in opened or ()),
+    )
     if not as_landed:
         from npq_assets.runs import Runner
 
@@ -343,15 +356,16 @@ def replan(
 
 def _minute(text: str) -> float:
     hours, _, minutes = text.partition(":")
-    if not (hours.isdigit() and minutes.isdigit() and int(hours) <= 24 and int(minutes) < 60):
+    minute = 60 * int(hours) + int(minutes) if hours.isdecimal() and minutes.isdecimal() else -1
+    if not (0 <= minute <= 1440 and int(minutes) < 60):
         raise NpqError(f"--now {text!r} is not a time of the day; write HH:MM")
-    return 60.0 * int(hours) + int(minutes)
+    return float(minute)
 
 
-def _road(text: str) -> tuple[str, str]:
+def _road(text: str, option: str) -> tuple[str, str]:
     start, comma, end = text.partition(",")
     if not (start.strip() and comma and end.strip()):
-        raise NpqError(f"--closed {text!r} is not a road; write FROM_NODE,TO_NODE")
+        raise NpqError(f"--{option} {text!r} is not a road; write FROM_NODE,TO_NODE")
     return start.strip(), end.strip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -29,7 +30,7 @@ def judge_plan(plan: dict[str, pl.DataFrame], facts: dict[str, Any], inputs: Log
         _complete(routes, dropped, inputs),
         _capacity(routes, inputs),
         _windows(routes, inputs),
-        _shifts(plan["tours"], inputs),
+        _shifts(plan["tours"], inputs, (facts.get("replanned") or {}).get("on_the_road", ())),
         _bound(routes, dropped),
         _naive(facts),
     ]
@@ -84,15 +85,18 @@ def _windows(routes: pl.DataFrame, inputs: LogisticsInputs) -> Verdict:
     )
 
 
-def _shifts(tours: pl.DataFrame, inputs: LogisticsInputs) -> Verdict:
+def _shifts(tours: pl.DataFrame, inputs: LogisticsInputs, on_the_road: Sequence[str]) -> Verdict:
     rows = tours.join(
         inputs.vehicles.select("vehicle_id", "shift_start", "shift_end", "max_km"), on="vehicle_id", how="left"
     )
     broken = rows.filter(
         pl.col("shift_start").is_null()
         | (pl.col("departs") < pl.col("shift_start") - 0.1)
-        | (pl.col("returns") > pl.col("shift_end") + 1.0)
-        | (pl.col("km") > pl.col("max_km") + 0.1)
+        # Who had left when the day was planned anew comes home when he can: that must not keep the others' plan from being made.
+        | (
+            ~pl.col("vehicle_id").is_in(list(on_the_road))
+            & ((pl.col("returns") > pl.col("shift_end") + 1.0) | (pl.col("km") > pl.col("max_km") + 0.1))
+        )
     )
     return _verdict(
         "shifts",

@@ -29,6 +29,8 @@ from npq_assets.storage import fingerprint
 Array = NDArray[np.float64]
 HISTORY_DAYS = 240
 _MOST_PLACES = 2_000
+# Hours for which an observation of the weather says something.
+_WET_HOURS = 12
 
 
 @dataclass(frozen=True)
@@ -274,15 +276,36 @@ def _day(
         ),
         "max_km",
     )
-    # A shift that ends before it starts ends on the next day.
+    # A shift that ends before it starts ends on the next day. One that began the day before is this day's from its opening on,
+    # or from when the vehicle is back of what it was given then; one that begins on the next day is that day's.
     fleet = fleet.with_columns(
         pl.when(pl.col("shift_end") <= pl.col("shift_start"))
         .then(pl.col("shift_end") + 1440.0)
         .otherwise(pl.col("shift_end"))
         .alias("shift_end")
-    ).filter((pl.col("shift_start") < 2880.0) & (pl.col("shift_end") > 0.0))
+    ).filter((pl.col("shift_start") < 1440.0) & (pl.col("shift_end") > 0.0))
+    if (fleet["shift_start"] < 0.0).any():
+        back = _back_from_yesterday(home, opened)
+        fleet = fleet.with_columns(
+            pl.max_horizontal(
+                "shift_start",
+                pl.lit(0.0),
+                pl.col("vehicle_id").replace_strict(back, default=0.0, return_dtype=pl.Float64),
+            )
+        ).filter(pl.col("shift_start") < pl.col("shift_end"))
+    if fleet.is_empty():
+        raise Unavailable(f"logistics.vehicles: no vehicle has a shift on {opened:%Y-%m-%d}; land the day's shifts")
     places = everywhere.select(pl.int_range(pl.len()).alias("place"), "name", "latitude", "longitude")
     return planned, fleet, places, km, minutes, hours
+
+
+def _back_from_yesterday(home: Home, opened: datetime) -> dict[str, float]:
+    """Minute of the day at which vehicles are back from the day before, as planned."""
+    from npq_assets.logistics.output import load_plan
+
+    found = load_plan(home, (opened - timedelta(days=1)).date())
+    tours = found[0]["tours"].select("vehicle_id", pl.col("returns") - 1440.0) if found else pl.DataFrame()
+    return dict(tours.iter_rows())
 
 
 def _driving_hours(vehicles: pl.DataFrame, opened: datetime) -> tuple[datetime, datetime]:
@@ -291,7 +314,7 @@ def _driving_hours(vehicles: pl.DataFrame, opened: datetime) -> tuple[datetime, 
     for name, start, end in vehicles.select("vehicle_id", "shift_start", "shift_end").iter_rows():
         a, b = _shift(start, opened, "shift_start", name), _shift(end, opened, "shift_end", name)
         b = b + 1440.0 if b <= a else b
-        if a < 2880.0 and b > 0.0:
+        if a < 1440.0 and b > 0.0:
             begins.append(max(a, 0.0))
             ends.append(b)
     if not begins:
@@ -368,8 +391,16 @@ def _legs(
     )
     used = legs.join(spots.select("delivery_id", "spot", "region"), on="delivery_id", how="inner")
     before = spots.select(pl.col("delivery_id").alias("previous_delivery_id"), pl.col("spot").alias("before"))
-    used = used.join(before, on="previous_delivery_id", how="left").with_columns(
-        pl.coalesce("before", pl.format("site {}", "depot_id")).alias("before")
+    # Only the first leg of a tour begins at the depot; one from a stop of which no place is known begins nowhere.
+    used = (
+        used.join(before, on="previous_delivery_id", how="left")
+        .with_columns(
+            pl.when(pl.col("previous_delivery_id").is_null())
+            .then(pl.format("site {}", "depot_id"))
+            .otherwise("before")
+            .alias("before")
+        )
+        .drop_nulls("before")
     )
     distinct = pl.concat(
         [spots.select("spot", "node_id", "latitude", "longitude").unique("spot", keep="first").sort("spot"), houses]
@@ -398,14 +429,15 @@ def _legs(
         used = used.with_columns(pl.lit(None, pl.Float64).alias("rain"))
     else:
         used = used.sort("leg_started_at").join_asof(
-            wet, left_on="leg_started_at", right_on="valid_at", by="region", strategy="backward", tolerance="12h",
+            wet, left_on="leg_started_at", right_on="valid_at", by="region", strategy="backward",
+            tolerance=timedelta(hours=_WET_HOURS),
             check_sortedness=False,
         )  # fmt: skip
     return used.sort("leg_started_at", "delivery_id").select([pl.col(c).cast(t) for c, t in _LEGS.items()])
 
 
 def _rain(home: Home, opened: datetime, weather: pl.DataFrame) -> pl.DataFrame:
-    """Rain of the day by region and hour as foreseen before it opened; without a forecast, as last observed."""
+    """Rain of the day by region and hour as foreseen before it opened; without a forecast, as observed in the half day before."""
     foreseen = (
         mart(home, "weather_forecasts")
         .filter(
@@ -420,6 +452,7 @@ def _rain(home: Home, opened: datetime, weather: pl.DataFrame) -> pl.DataFrame:
     )
     seen = (
         weather.drop_nulls("rain")
+        .filter(pl.col("valid_at") >= opened - timedelta(hours=_WET_HOURS))
         .sort("region", "valid_at")
         .unique("region", keep="last", maintain_order=True)
         .select("region", pl.lit(0, pl.Int64).alias("hour"), "rain")

@@ -92,12 +92,12 @@ def realized(
 ) -> pl.DataFrame:
     """What a day's deliveries did cost, priced by the object that priced the plan.
 
-    A delivery pays for its leg in km and time and for its share, by load, of the vehicle's fixed cost and way home (as long as
-    the way out); late arrivals pay by the minute after the window. A leg whose km did not land counts the km that were planned
-    for it. Once the day is over, what no trip brought costs its `drop_cost`, planned or not. A warning has acted if a later time
-    landed with the trip (`agreed_until`): it has its price less the lateness that this time spared; without one it spared
-    nothing. What the planner's routes, or the best in hindsight, would have cost is not known, since nobody drove them; nobody
-    warned costs nothing.
+    A delivery pays for its leg in km and time and for its share, by load, of the way home (as long as the way out) and of the
+    vehicle's fixed cost, which is that of a day however many tours it drives on it; late arrivals pay by the minute after the
+    window. A leg whose km did not land counts the km that were planned for it. Once the day is over, what no trip brought costs
+    its `drop_cost`, planned or not. A warning has acted if a later time landed with the trip (`agreed_until`): it has its price
+    less the lateness that this time spared; without one it spared nothing. What the planner's routes, or the best in hindsight,
+    would have cost is not known, since nobody drove them; nobody warned costs nothing.
 
     What cannot be priced is left out, so that its account stays open: a vehicle without terms, a distance that is neither driven
     nor planned, a delivery that has to be made and was not.
@@ -168,6 +168,7 @@ def _driven(
         .with_columns(pl.coalesce("km", "planned_km").alias("km"))
         .with_columns(
             (load / load.sum().over(tour)).alias("share"),
+            pl.col("departed_at").n_unique().over("vehicle_id", pl.col("departed_at").dt.date()).alias("tours"),
             pl.col("km").sort_by("stop").first().over(tour).alias("home_km"),
             pl.col("drive_minutes").sort_by("stop").first().over(tour).alias("home_minutes"),
             ((pl.col("left_at") - pl.col("leg_started_at")).dt.total_seconds() / 60.0).alias("minutes"),
@@ -193,7 +194,7 @@ def _driven(
         if row["cost_per_km"] is None or row["km"] is None or row["home_km"] is None:
             costs.append(None)
             continue
-        cost = RouteCost(row["fixed_cost"], row["cost_per_km"], row["cost_per_hour"] / 60.0)
+        cost = RouteCost(row["fixed_cost"] / row["tours"], row["cost_per_km"], row["cost_per_hour"] / 60.0)
         home = float(cost.value(row["home_km"], row["home_minutes"]))
         own = float(RouteCost(0.0, cost.per_km, cost.per_minute).value(row["km"], row["minutes"]))
         # What a warning spared is the warning's account; a time agreed on without one is the delivery's own.

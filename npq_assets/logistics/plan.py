@@ -7,6 +7,7 @@ every plan on the same scenarios of traffic, and explains it.
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -222,8 +223,9 @@ def least_minutes(inputs: LogisticsInputs, traffic: Traffic) -> Array:
 
 
 def _lost(problem: RoutingProblem, routes: Routes) -> int:
-    """Stops left out that must be made, where searches differ in what they take for hopeless: with ways by time of day."""
-    return len(left_out(problem, routes)) if problem.hours is not None else 0
+    """Stops left out that must be made. That costs nothing, so costs must not be compared where it differs: slower traffic, or
+    ways of another hour, make a stop hopeless that can be made."""
+    return len(left_out(problem, routes))
 
 
 def looked_at_as(problem: RoutingProblem) -> list[RoutingProblem]:
@@ -343,8 +345,9 @@ def alerts_of(
     outcome: Outcome,
     words: pl.DataFrame,
     snapshot: str,
+    now: float = 0.0,
 ) -> pl.DataFrame:
-    """Warnings ranked by money.
+    """Warnings ranked by money, as of a minute of the day.
 
     Agreeing on a later time costs what the delivery's `rebook_cost` says and moves its window's end to the arrival that all but
     one in twenty scenarios keep; it is advised where it is expected to cost less than the lateness it avoids.
@@ -375,13 +378,15 @@ def alerts_of(
         price = row["rebook_cost"]
         early, high = clock_text(float(np.quantile(arrival, 0.1))), clock_text(until)
         share = float((arrival > row["due"]).mean())
-        if price is not None and price + rest < late[s] - 1e-9:
+        # Nobody can act before a time that is over.
+        deadline = max(0.0, min(departs[s], row["due"] - _LEAD_MINUTES))
+        if price is not None and price + rest < late[s] - 1e-9 and deadline >= now:
             add(
                 "late_delivery",
                 row["delivery_id"],
                 late[s],
                 f"agree on arrival between {early} and {high}: late with probability {share:.0%} otherwise",
-                act_before=moment(inputs, max(0.0, min(departs[s], row["due"] - _LEAD_MINUTES))),
+                act_before=moment(inputs, deadline),
                 agreed_until=moment(inputs, until),
                 action_cost=float(price),
                 expected_saving=float(late[s] - rest - price),
@@ -392,7 +397,7 @@ def alerts_of(
                 row["delivery_id"],
                 late[s],
                 f"watch: late with probability {share:.0%}, expected between {early} and {high}",
-                act_before=moment(inputs, departs[s]),
+                act_before=moment(inputs, max(departs[s], now)),
             )
     named = set(words["constraint"].to_list())
     for s in range(deliveries.height):
@@ -415,7 +420,9 @@ def alerts_of(
     for line in inputs.skipped:
         for prefix, kind in (("delivery ", "not_planned"), ("depot ", "not_planned"), ("road closure ", "not_closed")):
             if line.startswith(prefix):
-                add(kind, line.removeprefix(prefix).split(":")[0].split(" has ")[0], 0.0, line)
+                # Up to the last of these: ids may hold colons.
+                name = re.match(r"(.+)(?:: | has no )", line.removeprefix(prefix))
+                add(kind, name[1] if name else line.removeprefix(prefix), 0.0, line)
     frame = pl.DataFrame(rows, schema=ALERTS)
     return frame.sort(["money_at_risk", "alert_id"], descending=[True, False])
 

@@ -38,6 +38,7 @@ from npq_assets.logistics.traffic import learn
 from npq_assets.optimization.replanning import Replan, Told, replan
 from npq_assets.optimization.route_construction import insert_left
 from npq_assets.optimization.route_explaining import explanations
+from npq_assets.optimization.route_feasibility import violations
 from npq_assets.optimization.route_problem import Params, Routes, RoutingProblem, stretched
 from npq_assets.optimization.route_timing import clock_text, routes_of, timetable
 from npq_assets.publishing import publisher_of, write_decisions
@@ -59,17 +60,21 @@ CHANGES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Happened:
-    """What has happened since the plan was made.
+    """What has happened since the plan was made; what an earlier re-planning of the day was told of holds until told otherwise.
 
     Attributes:
         now: Minutes after the day's opening.
         vehicles_down: Vehicles that drive no further; what they have not delivered is delivered by others, from the depot.
         closed: Road segments (from_node, to_node) that are closed.
+        vehicles_back: Vehicles that were down and can drive again.
+        opened: Road segments that were closed and are open again.
     """
 
     now: float = 0.0
     vehicles_down: tuple[str, ...] = ()
     closed: tuple[tuple[str, str], ...] = ()
+    vehicles_back: tuple[str, ...] = ()
+    opened: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,10 +137,15 @@ class DayReplanned:
             f"on the road and left alone: {', '.join(self.locked) or 'nobody'}; the day's routes are expected to cost "
             f"{self.cost:,.2f}, {self.cost_by_hand:,.2f} if every loose delivery is put where it adds least"
         )
+        clock = lambda at: clock_text(_minutes(at, self.inputs.as_of))  # noqa: E731
         for row in self.changes.to_dicts():
-            was = f"{row['vehicle_before']} {row['begins_before']:%H:%M}" if row["vehicle_before"] else "nobody"
-            now = f"{row['vehicle_id']} {row['begins_at']:%H:%M}" if row["vehicle_id"] else "nobody"
+            was = f"{row['vehicle_before']} {clock(row['begins_before'])}" if row["begins_before"] else "nobody"
+            now = f"{row['vehicle_id']} {clock(row['begins_at'])}" if row["vehicle_id"] else "nobody"
             lines.append(f"  {row['delivery_id']}: {row['change']}, {was} -> {now}")
+        told = self.plan.facts["replanned"]
+        for word, names in (("down", told["vehicles_down"]), ("closed", [",".join(pair) for pair in told["closed"]])):
+            if names:
+                lines.append(f"{word}, also for later re-plannings of the day: {', '.join(names)}")
         lines += [f"  {text}" for text in self.plan.relaxation]
         if self.changes.is_empty():
             lines.append("  nobody's delivery changes")
@@ -152,7 +162,7 @@ def replan_day(home: Home, as_of: date, happened: Happened, prices: Prices | Non
         prices: What changes cost.
 
     Raises:
-        NpqError: There is no plan of the day, or a vehicle or road is unknown.
+        NpqError: There is no plan of the day, it was made at a later time of the day, or a vehicle or road is unknown.
     """
     prices = prices or Prices()
     found = load_plan(home, as_of)
@@ -160,9 +170,11 @@ def replan_day(home: Home, as_of: date, happened: Happened, prices: Prices | Non
         raise NpqError(f"no routes stand for {as_of}; npq run --domain logistics --as-of {as_of} makes them")
     stands, facts = found
     now = opening(as_of) + timedelta(minutes=happened.now)
+    told_of = happened
+    happened = _still(happened, facts, now)
     inputs = _with_agreed(read_inputs(home, as_of, now, happened.closed), stands["alerts"])
     names = inputs.vehicles["vehicle_id"].to_list()
-    for name in happened.vehicles_down:
+    for name in (*told_of.vehicles_down, *told_of.vehicles_back):
         if name not in names and name not in set(stands["routes"]["vehicle_id"].to_list()):
             raise NpqError(f"vehicle {name!r} is not in logistics.vehicles; give one of {', '.join(names[:5])} …")
     whole = stretched(inputs.problem(), float(facts["factor"]))
@@ -170,16 +182,21 @@ def replan_day(home: Home, as_of: date, happened: Happened, prices: Prices | Non
     leaves = dict(stands["routes"].select("vehicle_id", "departs_at").unique("vehicle_id").iter_rows())
     departs = {v: _minutes(leaves[names[v]], as_of) for v in standing}
     down = {v for v, name in enumerate(names) if name in happened.vehicles_down}
-    done = _done(home, as_of, now, stands["routes"], whole)
+    done, heard = _done(home, as_of, now, stands["routes"], whole)
+    # Trips know better than the plan who has left.
+    out = {v for v, name in enumerate(names) if name in heard} | {
+        v for v, r in standing.items() if done.intersection(r)
+    }
     locked = {
         v: r
         for v, r in standing.items()
-        if v not in down and happened.now > 0 and departs[v] <= happened.now + LOADED_MINUTES
+        if v not in down and happened.now > 0 and (v in out or departs[v] <= happened.now + LOADED_MINUTES)
     }
     driven = {v: [s for s in r if s in done] for v, r in standing.items() if v in down and departs[v] <= happened.now}
     settled = {s for r in (*locked.values(), *driven.values()) for s in r}
     stops = [s for s in range(whole.stops.height) if s not in settled]
-    cars = [v for v in range(len(names)) if v not in locked and v not in down]
+    ends = whole.vehicles["shift_end"].to_list()
+    cars = [v for v in range(len(names)) if v not in locked and v not in down | out and ends[v] > happened.now]
     part = _part(whole, stops, cars, happened.now)
     stop_at, car_at = {s: k for k, s in enumerate(stops)}, {v: k for k, v in enumerate(cars)}
     before = {car_at[v]: [stop_at[s] for s in r] for v, r in standing.items() if v in car_at}
@@ -223,7 +240,7 @@ def replan_day(home: Home, as_of: date, happened: Happened, prices: Prices | Non
     by_hand = locked | driven | _by_hand(part, before, stops, cars)
     plan, changes, costs = _told_anew(
         home, inputs, stands, facts, planned, routes, replace(whole, departs={v: departs[v] for v in (*locked, *driven)}),
-        by_hand, happened, prices, begins, words,
+        by_hand, happened, prices, begins, words, [names[v] for v in sorted({*locked, *driven})],
     )  # fmt: skip
     return DayReplanned(
         plan,
@@ -305,8 +322,26 @@ def _with_agreed(inputs: LogisticsInputs, alerts: pl.DataFrame) -> LogisticsInpu
     return replace(inputs, deliveries=inputs.deliveries.with_columns(pl.Series("due", due, dtype=pl.Float64)))
 
 
-def _done(home: Home, day: date, now: datetime, routes: pl.DataFrame, problem: RoutingProblem) -> set[int]:
-    """Stops that are made: by the trips that landed, else by the plan's times where none of the vehicle's trips have landed."""
+def _still(happened: Happened, facts: dict[str, Any], now: datetime) -> Happened:
+    """What has happened, with what the plan that stands was told of: nobody says twice that a vehicle has broken down."""
+    before = facts.get("replanned") or {}
+    if "at" in before and now < datetime.fromisoformat(before["at"]):
+        raise NpqError(
+            f"the plan that stands was made at {before['now']}, after --now {clock_text(happened.now)}, and may count on what was "
+            f"not known then; give --now {before['now']} or later"
+        )
+    down = {*before.get("vehicles_down", ()), *happened.vehicles_down} - {*happened.vehicles_back}
+    closed = {*map(tuple, before.get("closed", ())), *happened.closed} - {*happened.opened}
+    return replace(happened, vehicles_down=tuple(sorted(down)), closed=tuple(sorted(closed)))
+
+
+def _done(
+    home: Home, day: date, now: datetime, routes: pl.DataFrame, problem: RoutingProblem
+) -> tuple[set[int], set[str]]:
+    """Stops that are made, and vehicles whose trips have landed.
+
+    A stop is made by the trips, else by the plan's times where none of the vehicle's trips have landed.
+    """
     legs = pl.read_parquet(home.mart("logistics", "legs"))
     legs = legs.filter((pl.col("departed_at") >= opening(day)) & (pl.col("arrived_at") < now))
     heard = set(legs["vehicle_id"].to_list())
@@ -314,7 +349,7 @@ def _done(home: Home, day: date, now: datetime, routes: pl.DataFrame, problem: R
     made |= set(
         routes.filter((pl.col("arrives_at") < now) & ~pl.col("vehicle_id").is_in(list(heard)))["delivery_id"].to_list()
     )
-    return {k for k, name in enumerate(problem.stops["delivery_id"].to_list()) if name in made}
+    return {k for k, name in enumerate(problem.stops["delivery_id"].to_list()) if name in made}, heard
 
 
 def _part(whole: RoutingProblem, stops: Sequence[int], cars: Sequence[int], now: float) -> RoutingProblem:
@@ -358,10 +393,11 @@ def _price_of_time(inputs: LogisticsInputs, stop: int, prices: Prices) -> float:
 
 
 def _by_hand(part: RoutingProblem, before: Routes, stops: Sequence[int], cars: Sequence[int]) -> Routes:
-    """What a dispatcher does: routes stay, every loose delivery goes where it adds least."""
-    placed = {s for r in before.values() for s in r}
+    """What a dispatcher does: routes stay if they can be driven, every loose delivery goes where it adds least."""
+    stay = {v: r for v, r in before.items() if not violations(part, {v: r})}
+    placed = {s for r in stay.values() for s in r}
     loose = [s for s in range(len(stops)) if s not in placed]
-    routes = insert_left(part, before, loose, list(range(len(cars))))
+    routes = insert_left(part, stay, loose, list(range(len(cars))))
     return {cars[v]: [stops[s] for s in r] for v, r in routes.items()}
 
 
@@ -378,6 +414,7 @@ def _told_anew(
     prices: Prices,
     begins: dict[int, float],
     words: pl.DataFrame,
+    on_the_road: Sequence[str],
 ) -> tuple[RoutePlan, pl.DataFrame, tuple[float, float]]:
     """The whole day as a plan in which what has not changed keeps its rows, the changes, and cost beside the dispatcher's."""
     snapshot = fingerprint(
@@ -387,7 +424,7 @@ def _told_anew(
     outcome = expected(inputs, traffic, planned, routes)
     naive = expected(inputs, traffic, by_hand_problem, by_hand)
     bound = min(expected_bound(inputs, traffic, _as_late_as(by_hand_problem, planned, routes), routes), outcome.total)
-    alerts = alerts_of(inputs, planned, routes, outcome, words, snapshot)
+    alerts = alerts_of(inputs, planned, routes, outcome, words, snapshot, happened.now)
     served, dropped = decisions_of(
         inputs, planned, routes, outcome, naive, by_hand, bound, words, snapshot, rule="a dispatcher's insertion"
     )
@@ -401,9 +438,13 @@ def _told_anew(
     served = keep(stands["routes"], served, "delivery_id").sort("vehicle_id", "stop")
     risks = keep(stands["risks"], risks_of(inputs, outcome, snapshot), "delivery_id")
     warned = keep(stands["alerts"], alerts, "subject")
-    warned = pl.concat([warned, _news(inputs, changes, snapshot).select(warned.columns)]).sort(
-        ["money_at_risk", "alert_id"], descending=[True, False]
-    )
+    warned = pl.concat(
+        [
+            warned,
+            _agreed_on(stands["alerts"], warned, inputs).select(warned.columns),
+            _news(inputs, changes, snapshot, happened.now).select(warned.columns),
+        ]
+    ).sort(["money_at_risk", "alert_id"], descending=[True, False])
     everything = pl.concat([f.select("expected_cost", "naive_expected_cost", "lower_bound") for f in (served, dropped)])
     cost = float(everything["expected_cost"].sum() - warned["expected_saving"].sum())
     more: dict[str, Any] = {
@@ -421,6 +462,7 @@ def _told_anew(
             "at": (opening(inputs.as_of) + timedelta(minutes=happened.now)).isoformat(),
             "vehicles_down": list(happened.vehicles_down),
             "closed": [list(pair) for pair in happened.closed],
+            "on_the_road": list(on_the_road),
             "deliveries_changed": len(changed),
         },
     }
@@ -441,11 +483,23 @@ def _told_anew(
 
 
 def _unchanged(old: pl.DataFrame, new: pl.DataFrame) -> set[str]:
-    """Deliveries that keep vehicle, position and, to the minute, arrival."""
+    """Deliveries that keep vehicle, position, way and, to the minute, departure of the vehicle and arrival."""
     both = old.join(new, on=["delivery_id", "vehicle_id", "stop"], suffix="_new")
-    apart = (pl.col("arrives_at") - pl.col("arrives_at_new")).dt.total_seconds().abs()
-    return set(
-        both.filter((apart < 60) & (pl.col("load") - pl.col("load_new")).abs().lt(1e-6))["delivery_id"].to_list()
+    on_time = [
+        (pl.col(name) - pl.col(f"{name}_new")).dt.total_seconds().abs() < 60 for name in ("departs_at", "arrives_at")
+    ]
+    same = [(pl.col(name) - pl.col(f"{name}_new")).abs() < by for name, by in (("load", 1e-6), ("km", 0.05))]
+    return set(both.filter(*on_time, *same)["delivery_id"].to_list())
+
+
+def _agreed_on(before: pl.DataFrame, warned: pl.DataFrame, inputs: LogisticsInputs) -> pl.DataFrame:
+    """Agreements on later times of deliveries that change: they hold and are paid for, and the routes count on them already."""
+    known = set(inputs.deliveries["delivery_id"].to_list())
+    return (
+        before.drop_nulls("agreed_until")
+        .join(warned.select("alert_id"), on="alert_id", how="anti")
+        .filter(pl.col("subject").is_in(list(known)))
+        .with_columns(pl.lit(0.0).alias("money_at_risk"), (-pl.col("action_cost")).alias("expected_saving"))
     )
 
 
@@ -504,7 +558,7 @@ def _changes(
     return pl.DataFrame(rows, schema=CHANGES).sort("price", "delivery_id", descending=[True, False])
 
 
-def _news(inputs: LogisticsInputs, changes: pl.DataFrame, snapshot: str) -> pl.DataFrame:
+def _news(inputs: LogisticsInputs, changes: pl.DataFrame, snapshot: str, now: float) -> pl.DataFrame:
     """What customer service has to tell: an alert for each delivery whose time is another one."""
     from npq_assets.logistics.plan import ALERTS
 
@@ -517,8 +571,11 @@ def _news(inputs: LogisticsInputs, changes: pl.DataFrame, snapshot: str) -> pl.D
                 "kind": "time_changed",
                 "subject": row["delivery_id"],
                 "money_at_risk": row["price"],
-                "action": f"tell the customer: {row['begins_at']:%H:%M} instead of {row['begins_before']:%H:%M}",
-                "act_before": row["begins_before"],
+                "action": "tell the customer: "
+                + " instead of ".join(
+                    clock_text(_minutes(row[name], inputs.as_of)) for name in ("begins_at", "begins_before")
+                ),
+                "act_before": max(row["begins_before"], moment(inputs, now)),
                 "agreed_until": None,
                 "action_cost": 0.0,
                 "expected_saving": 0.0,

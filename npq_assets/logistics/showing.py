@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from npq_assets.logistics.marts import opening
 from npq_assets.logistics.output import plan_folder
 from npq_assets.reporting.report import DECISION_COLUMNS
 from npq_assets.settings import Home
@@ -40,20 +41,26 @@ def route_map(
         dropped: delivery_id.
         places: name (of depot or delivery), latitude, longitude; depots come first.
     """
-    where = {name: (lat, lon) for name, lat, lon in places.select("name", "latitude", "longitude").iter_rows()}
-    if not where:
+    if places.is_empty():
         return ""
-    lat = np.array([v[0] for v in where.values()])
-    lon = np.array([v[1] for v in where.values()])
+    drops = {*routes["delivery_id"].to_list(), *dropped["delivery_id"].to_list()}
+    # A depot and a delivery may have the same name: depots come first, then deliveries.
+    where: dict[str, tuple[float, float]] = {}
+    houses: dict[str, tuple[float, float]] = {}
+    own = set(routes["depot_id"].to_list()) if "depot_id" in routes.columns else set()
+    for name, *spot in places.select("name", "latitude", "longitude").iter_rows():
+        if name not in where and (name in own or name not in drops):
+            houses[name] = (spot[0], spot[1])
+        where[name] = (spot[0], spot[1])
+    lat, lon = places["latitude"].to_numpy(), places["longitude"].to_numpy()
     shrink = float(np.cos(np.radians(lat.mean())))
     span = max(float(np.ptp(lon)) * shrink / (width - 60), float(np.ptp(lat)) / (height - 60), 1e-9)
 
-    def xy(name: str) -> tuple[float, float]:
-        a, b = where[name]
+    def xy(name: str, known: dict[str, tuple[float, float]] = where) -> tuple[float, float]:
+        a, b = known[name]
         return 30 + (b - float(lon.min())) * shrink / span, 30 + (float(lat.max()) - a) / span
 
-    drops = {*routes["delivery_id"].to_list(), *dropped["delivery_id"].to_list()}
-    depots = [name for name in where if name not in drops]
+    depots = list(houses)
     parts = [
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Map of the routes" xmlns="http://www.w3.org/2000/svg" '
         'class="map" style="font:9px sans-serif">'
@@ -63,8 +70,8 @@ def route_map(
         colour = _COLOURS[k % len(_COLOURS)]
         stops = group["delivery_id"].to_list()
         depot = home.get(str(name[0]))
-        way = ([depot] if depot else []) + stops + ([depot] if depot else [])
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(xy, way))
+        ends = [xy(depot, houses)] if depot else []
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*ends, *map(xy, stops), *ends])
         parts.append(f"<g><title>{escape(str(name[0]))}: {len(stops)} stops</title>")
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6" opacity=".8"/>')
         for number, stop in enumerate(stops, 1):
@@ -82,7 +89,7 @@ def route_map(
                 f"<title>{escape(name)}: dropped</title></path>"
             )
     for name in depots:
-        x, y = xy(name)
+        x, y = xy(name, houses)
         parts.append(
             f'<rect x="{x - 6:.1f}" y="{y - 6:.1f}" width="12" height="12" fill="#222"/>'
             f'<text x="{x + 9:.1f}" y="{y + 4:.1f}" fill="#555" style="font-size:11px">{escape(name)}</text>'
@@ -111,24 +118,27 @@ def write_dispatch(home: Home, day: date, routes: pl.DataFrame, deliveries: pl.D
         .join(agreed, on="delivery_id", how="left")
         .sort("vehicle_id", "stop")
     )
+    # A tour over midnight goes on counting, as its windows do: 25:30 is half past one on the next day.
+    since = lambda column: (pl.col(column) - opening(day)).dt.total_seconds() / 60.0  # noqa: E731
     sheets = []
     for (vehicle,), group in rows.group_by("vehicle_id", maintain_order=True):
         table = group.select(
             "stop",
             "delivery_id",
-            pl.col("arrives_at").dt.strftime("%H:%M").alias("arrive"),
-            pl.col("leaves_at").dt.strftime("%H:%M").alias("leave"),
-            pl.format("{} to {}", _clock("ready"), _clock("due")).alias("window"),
+            _clock(since("arrives_at")).alias("arrive"),
+            _clock(since("leaves_at")).alias("leave"),
+            pl.format("{} to {}", _clock(pl.col("ready")), _clock(pl.col("due"))).alias("window"),
             pl.col("quantity").round(1).alias("unload"),
             pl.col("load").round(1).alias("load"),
             pl.col("km").round(1).alias("km"),
             pl.when(pl.col("agreed_until").is_not_null())
-            .then(pl.format("agree on a time up to {}", pl.col("agreed_until").dt.strftime("%H:%M")))
+            .then(pl.format("agree on a time up to {}", _clock(since("agreed_until"))))
             .otherwise(pl.lit(""))
             .alias("note"),
         )
         write_csv_for_people(table, folder / _file_of(str(vehicle)))
-        sheets.append(_sheet(str(vehicle), group, table))
+        leaves = group.select(_clock(since("departs_at").min())).item()
+        sheets.append(_sheet(str(vehicle), leaves, group, table))
     kept = {_file_of(vehicle) for vehicle in rows["vehicle_id"].unique().to_list()}
     for old in folder.glob("*.csv"):
         if old.name not in kept:
@@ -144,8 +154,8 @@ def write_dispatch(home: Home, day: date, routes: pl.DataFrame, deliveries: pl.D
     return page
 
 
-def _clock(column: str) -> pl.Expr:
-    whole = pl.col(column).round().cast(pl.Int64)
+def _clock(minutes_of_day: pl.Expr) -> pl.Expr:
+    whole = minutes_of_day.round().cast(pl.Int64)
     hours, minutes = whole // 60, whole % 60
     return pl.format(
         "{}:{}", hours.cast(pl.String).str.zfill(2), minutes.cast(pl.String).str.zfill(2)
@@ -157,16 +167,15 @@ def _file_of(vehicle: str) -> str:
     return re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda found: f"%{ord(found[0]):02X}", vehicle) + ".csv"
 
 
-def _sheet(vehicle: str, group: pl.DataFrame, table: pl.DataFrame) -> str:
+def _sheet(vehicle: str, leaves: str, group: pl.DataFrame, table: pl.DataFrame) -> str:
     head = "".join(f"<th>{escape(name)}" for name in [*table.columns, "done"])
     body = "".join(
         "<tr>" + "".join(f"<td>{escape('' if value is None else str(value))}" for value in row) + "<td>☐"
         for row in table.iter_rows()
     )
-    leaves: Any = group["departs_at"].min()
     most = float(group["load"].to_numpy().max())
     return (
-        f"<section><h1>{escape(vehicle)}: {group.height} stops, leaves at {leaves:%H:%M}, loads {most:,.1f}, "
+        f"<section><h1>{escape(vehicle)}: {group.height} stops, leaves at {leaves}, loads {most:,.1f}, "
         f"{group['km'].sum():,.1f} km to the last stop</h1>"
         f"<table><thead><tr>{head}</thead><tbody>{body}</tbody></table>"
         "<p>Times are UTC.<p class=sign>Driver: ____________________</section>"

@@ -60,14 +60,20 @@ def read_sourcing(
     sources = terms.join(where, on="site_id", how="inner").sort("site_id")
     demand = _site_demand(home, deliveries, as_of)
     demand = demand.filter(~pl.col("site_id").is_in(sources["site_id"].implode()))
+    lost = sorted({*terms["site_id"], *demand["site_id"]} - set(where["site_id"].to_list()))
+    if lost:
+        notes.append(
+            f"sourcing: {', '.join(lost[:3])}{' …' if lost[3:] else ''} have no coordinates in common.sites, so nothing is decided "
+            "about them; land their places"
+        )
     demand = demand.join(where.select("site_id"), on="site_id", how="semi").sort("site_id")
     if demand.is_empty() or sources.is_empty():
         notes.append("logistics.deliveries: none names a site_id, so there is nothing to source")
         return empty
-    senders = [s for s in sources["site_id"].to_list() if s in set(vehicles["depot_id"].to_list())]
+    senders = set(vehicles["depot_id"].to_list())
     points = pl.concat(
         [
-            where.filter(pl.col("site_id").is_in(senders)).sort("site_id"),
+            where.join(sources, on="site_id", how="semi").sort("site_id"),
             where.join(demand, on="site_id", how="semi").sort("site_id"),
         ]
     )
@@ -76,8 +82,8 @@ def read_sourcing(
     landed = mart(home, "lanes").sort("from_id", "to_id")
     rate = _cost_per_km_and_unit(vehicles, demand)
     rows: list[dict[str, Any]] = []
-    for i, sender in enumerate(names[: len(senders)]):
-        for j in range(len(senders), len(names)):
+    for i, sender in enumerate(names[: sources.height]):
+        for j in range(sources.height, len(names)):
             if np.isfinite(km[i, j]) and np.isfinite(km[j, i]):
                 rows.append(
                     {"from_id": sender, "to_id": names[j], "cost_per_unit": rate.get(names[j], 0.0) * (km[i, j] + km[j, i]) / 2,
@@ -96,6 +102,8 @@ def read_sourcing(
     fixed = landed.with_columns(pl.lit(None, pl.Float64).alias("km")).select(made.columns)
     own = fixed.join(made.select("from_id", "to_id", pl.col("km").alias("way")), on=["from_id", "to_id"], how="left")
     own = own.with_columns(pl.coalesce("km", "way").alias("km")).select(made.columns)
+    # Lanes are made up from where vehicles are; the nearest is the nearest whoever drives there.
+    made = made.filter(pl.col("from_id").is_in(list(senders)))
     lanes = pl.concat([own, made.join(own, on=["from_id", "to_id"], how="anti")]).sort("from_id", "to_id")
     known = {*sources["site_id"].to_list(), *demand["site_id"].to_list()}
     lanes = lanes.filter(pl.col("from_id").is_in(list(known)) & pl.col("to_id").is_in(list(known)))
@@ -189,7 +197,10 @@ def _site_demand(home: Home, deliveries: pl.DataFrame, as_of: date) -> pl.DataFr
     past = deliveries.drop_nulls("site_id").filter(
         (pl.col("ready_at") < opened) & (pl.col("ready_at") >= opened - timedelta(days=_USUAL_DAYS))
     )
-    usual = past.group_by("site_id").agg((pl.col("quantity").sum() / _USUAL_DAYS).alias("mean"))
+    # Days before the first delivery are not days on which nobody wanted anything; of less than a week no day is the usual one.
+    first: Any = past["ready_at"].min()
+    days = _USUAL_DAYS if first is None else max(_AHEAD, (as_of - first.date()).days)
+    usual = past.group_by("site_id").agg((pl.col("quantity").sum() / days).alias("mean"))
     coming = _ordered(home, as_of)
     both = usual.join(coming, on="site_id", how="full", coalesce=True).with_columns(
         pl.col("mean").fill_null(0.0), pl.col("known").fill_null(0.0), pl.col("days").fill_null(0)

@@ -12,12 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npq_assets.optimization.route_problem import Params, Routes, RoutingProblem, dearest, largest_of
+from npq_assets.optimization.route_problem import LATE_STEPS, Params, Routes, RoutingProblem, dearest, largest_of
 from npq_assets.optimization.route_search import Effort, Found, Plan, as_solution, iterations_for, search
 from npq_assets.optimization.route_timing import timetable
-
-LATE_STEPS = (10.0, 30.0, 90.0, 240.0)
-"""Minutes late at which the search changes its price: a stop that is later than one step pays as if it were at the next."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +167,9 @@ def pyvrp_model(
             "delivery": [int(np.ceil(load_unit * float(row["quantity"]) - 1e-5))],
             "service_duration": round(60 * float(row["service"])),
         }
-        spans = _spans(row, prize, soft and not (hard and s in hard), None if told is None else told.get(s))
+        late = soft and not (hard and s in hard)
+        steps = _late_steps(problem, s, vehicles, kept) if late else ()
+        spans = _spans(row, prize, steps, None if told is None else told.get(s))
         group, kept = None, kept and required
         alone = kept and len(spans) == 1
         if len(spans) > 1:  # one of several ways to serve it; of the prizes not collected only the difference matters
@@ -210,8 +209,18 @@ def pyvrp_model(
     return PyvrpModel(data, stop_of, span_of, members, unit)
 
 
+def _late_steps(problem: RoutingProblem, stop: int, vehicles: Sequence[int], must: bool) -> tuple[float, ...]:
+    """Minutes late at which a stop's price changes; one that must be served may be as late as it has to be."""
+    cars, place, due = problem.vehicles, int(problem.stops["place"][stop]), float(problem.stops["due"][stop])
+    soonest = min(float(cars["shift_start"][v] + problem.minutes[int(cars["depot"][v]), place]) for v in vehicles) - due
+    if not must or not LATE_STEPS[-1] < soonest < np.inf:
+        return LATE_STEPS
+    latest = max(float(cars["shift_end"][v]) for v in vehicles) - due
+    return (*LATE_STEPS, *sorted({min(soonest + 60.0, latest), latest}))
+
+
 def _spans(
-    row: Mapping[str, Any], prize: float, soft: bool, told: tuple[float, float, float] | None
+    row: Mapping[str, Any], prize: float, steps: Sequence[float], told: tuple[float, float, float] | None
 ) -> list[tuple[int, int, float]]:
     """Spans (seconds) in which a stop may begin, each with what is earned by serving it there, the dearest first."""
     ready, due = int(np.ceil(60 * row["ready"])), int(np.floor(60 * row["due"]))
@@ -225,9 +234,9 @@ def _spans(
             change = told[2]
     spans.append((ready, due, max(prize - change, 0.0)))
     rate = float(row["late_cost"] or 0.0)
-    if soft and rate > 0:
+    if rate > 0:
         begin = due
-        for step in LATE_STEPS:
+        for step in steps:
             # Dearer than it is, so that no plan is taken for cheaper than it is.
             end = due + int(60 * step)
             spans.append((begin + 1, end, max(prize - change - rate * step, 0.0)))

@@ -109,14 +109,19 @@ def parts_of(problem: RoutingProblem) -> list[tuple[list[int], list[int]]]:
     return [(np.flatnonzero(at == d).tolist(), np.flatnonzero(home == d).tolist()) for d in depots]
 
 
+LATE_STEPS = (10.0, 30.0, 90.0, 240.0)
+"""Minutes late at which the search changes its price: a stop that is later than one step pays as if it were at the next."""
+
+
 def dearest(problem: RoutingProblem) -> float:
-    """More than any single delivery can cost."""
+    """More than any single delivery can cost, as late as searches plan it."""
     km = problem.km[np.isfinite(problem.km)]
     v = problem.vehicles
     return float(
         largest_of(v["fixed_cost"])
         + 2 * km.max(initial=0.0) * largest_of(v["cost_per_km"])
         + 24 * 60 * largest_of(v["cost_per_minute"])
+        + LATE_STEPS[-1] * largest_of(problem.stops["late_cost"])
     )
 
 

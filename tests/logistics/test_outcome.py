@@ -131,6 +131,20 @@ def test_missing_km_are_those_planned_and_not_none() -> None:
     assert found["r2"]["realized_cost"] == pytest.approx(5 + 0.75 * 31)
 
 
+def test_a_vehicle_costs_its_day_once_however_many_tours_it_drives() -> None:
+    plan, legs, vehicles, deliveries = Day(agreed=[None, None]).frames()
+    second = pl.col("delivery_id") == "b"
+    twice = legs.with_columns(
+        pl.when(second).then(pl.col("departed_at") + timedelta(hours=2)).otherwise("departed_at").alias("departed_at"),
+        pl.lit(1, legs.schema["stop"]).alias("stop"),
+    )
+    costs = [
+        float(realized(plan, twice, vehicles.with_columns(fixed_cost=pl.lit(f)), deliveries)["realized_cost"].sum())
+        for f in (0.0, 20.0)
+    ]
+    assert costs[1] - costs[0] == pytest.approx(20.0)
+
+
 def test_a_vehicle_without_terms_leaves_the_account_open() -> None:
     found = Day(vehicle="hired").settle(over=True)
     assert set(found) == {"w1"}

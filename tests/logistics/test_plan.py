@@ -1,5 +1,6 @@
 """A day planned from a few hand-made rows: costs that add up, warnings that pay, traffic that is drawn as it is believed."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -12,11 +13,11 @@ import pytest
 
 from npq_assets.errors import Unavailable
 from npq_assets.logistics.checks import judge_plan
-from npq_assets.logistics.inputs import _LEGS, LogisticsInputs, _day, _driving_hours, known_closures
+from npq_assets.logistics.inputs import _LEGS, LogisticsInputs, _day, _driving_hours, _legs, _rain, known_closures
 from npq_assets.logistics.marts import opening
 from npq_assets.logistics.outcome import tracking, tracking_of
-from npq_assets.logistics.output import load_plan
-from npq_assets.logistics.plan import RoutePlan, expected, expected_bound, looked_at_as, plan_day
+from npq_assets.logistics.output import FRAMES, load_plan, plan_folder
+from npq_assets.logistics.plan import RoutePlan, alerts_of, expected, expected_bound, looked_at_as, plan_day
 from npq_assets.logistics.showing import route_map, write_dispatch
 from npq_assets.logistics.traffic import LEVELS, Traffic
 from npq_assets.logistics.ways import Ways, by_time
@@ -24,8 +25,9 @@ from npq_assets.optimization.paths import Conditions, Detour
 from npq_assets.optimization.road_hours import RoadHours
 from npq_assets.optimization.route_construction import savings_routes
 from npq_assets.optimization.route_problem import stretched, with_minutes
+from npq_assets.optimization.route_timing import routes_of
 from npq_assets.settings import Home
-from npq_assets.storage import write_parquet
+from npq_assets.storage import write_json, write_parquet
 from tests.conftest import Company
 
 DAY = date(2025, 7, 1)
@@ -441,3 +443,127 @@ def test_the_bound_holds_for_ways_by_time_of_day(
         for seen in looked_at_as(slowed):
             cost = expected(closed, ASSUMED, slowed, savings_routes(seen)).total
             assert 0.5 * cost < bound <= cost * 1.01
+
+
+# What may not be taken for something else ---------------------------------------------------------------------------------------
+
+
+def test_a_delivery_that_must_be_made_is_not_left_out_because_slow_traffic_lets_it(inputs: LogisticsInputs) -> None:
+    # 100 km away: back in the shift at the median of traffic, not at its upper quartile.
+    far = inputs.km[:2, :2] / inputs.km[0, 1] * 100.0
+    one = inputs.deliveries.head(1).with_columns(
+        pl.lit(None, pl.Float64).alias("drop_cost"), pl.lit(360.0).alias("ready"), pl.lit(900.0).alias("due")
+    )
+    short = inputs.vehicles.with_columns(pl.lit(640.0).alias("shift_end"))
+    found = plan_day(
+        replace(inputs, deliveries=one, vehicles=short, km=far, minutes=far / 0.8, places=inputs.places.head(2)),
+        ASSUMED,
+    )
+    assert found.routes["delivery_id"].to_list() == ["d0"] and found.facts["quantile"] == 0.5
+
+
+def test_ids_with_colons_are_told_apart(inputs: LogisticsInputs) -> None:
+    said = tuple(f"delivery so:{k}: it has neither coordinates nor a known road node; not planned" for k in (1, 2))
+    alerts = plan_day(replace(inputs, skipped=said), ASSUMED).alerts
+    assert sorted(alerts.filter(pl.col("kind") == "not_planned")["subject"]) == ["so:1", "so:2"]
+    assert alerts["alert_id"].is_unique().all()
+
+
+def test_nobody_is_advised_to_act_before_a_time_that_is_over(inputs: LogisticsInputs, plan: RoutePlan) -> None:
+    problem = stretched(inputs.problem(), plan.facts["factor"])
+    routes = routes_of(problem, plan.routes)
+    outcome = expected(inputs, ASSUMED, problem, routes)
+    words = pl.DataFrame(schema={"constraint": pl.String, "amount": pl.Float64, "message": pl.String})
+    early, after = (alerts_of(inputs, problem, routes, outcome, words, "s", now) for now in (0.0, 700.0))
+    assert "late_delivery" in early["kind"].to_list() and "late_delivery" not in after["kind"].to_list()
+    assert after.filter(pl.col("act_before") < opening(DAY) + timedelta(minutes=700)).is_empty()
+
+
+def test_a_tour_over_midnight_is_listed_as_its_windows_are(
+    inputs: LogisticsInputs, plan: RoutePlan, tmp_path: Path
+) -> None:
+    late = timedelta(hours=17)
+    routes = plan.routes.with_columns(pl.col("departs_at", "arrives_at", "leaves_at") + late)
+    page = write_dispatch(Home.at(tmp_path), DAY, routes, inputs.deliveries, plan.alerts)
+    arrive = pl.concat([pl.read_csv(file) for file in page.parent.glob("V*.csv")])["arrive"]
+    assert arrive.min() >= "24:00"  # type: ignore[operator]
+
+
+def test_a_depot_and_a_delivery_of_one_name_are_two_places_on_the_map() -> None:
+    places = pl.DataFrame({"name": ["1", "1", "2"], "latitude": [52.0, 52.5, 52.2], "longitude": [13.0, 13.5, 13.1]})
+    routes = pl.DataFrame({"route_id": ["r"] * 2, "stop": [1, 2], "delivery_id": ["1", "2"], "depot_id": ["1"] * 2})
+    svg = route_map(routes, pl.DataFrame(schema={"delivery_id": pl.String}), places)
+    way = re.search('points="([^"]*)"', svg)
+    assert way is not None and way[1].split()[0] == way[1].split()[-1] != way[1].split()[1]
+    assert svg.count("<rect") == 1
+
+
+def shifts(home: Home, day: date, *spans: tuple[str, str]) -> list[tuple[str, float, float]]:
+    """Vehicles of a day, with the minutes of their shifts."""
+    write_parquet(
+        pl.DataFrame(schema={"from_id": pl.String, "to_id": pl.String, "km": pl.Float64, "minutes": pl.Float64}),
+        home.mart("logistics", "travel_times"),
+    )
+    stamp = opening(day) + timedelta(hours=1)
+    deliveries = pl.DataFrame(
+        {"delivery_id": ["d"], "depot_id": ["A"], "site_id": [None], "node_id": [None], "latitude": [52.1], "longitude": [13.0],
+         "quantity": [1.0], "ready_at": [stamp], "due_at": [stamp], "service_minutes": [1.0], "late_cost_per_minute": [1.0],
+         "drop_cost": [9.0], "rebook_cost": [None]},
+        schema_overrides={"site_id": pl.String, "node_id": pl.String, "rebook_cost": pl.Float64},
+    )  # fmt: skip
+    n = len(spans)
+    vehicles = pl.DataFrame(
+        {"vehicle_id": [f"v{k}" for k in range(n)], "depot_id": ["A"] * n, "capacity": [9.0] * n, "fixed_cost": [1.0] * n,
+         "cost_per_km": [1.0] * n, "cost_per_hour": [6.0] * n, "shift_start": [a for a, _ in spans],
+         "shift_end": [b for _, b in spans], "max_km": [None] * n},
+        schema_overrides={"max_km": pl.Float64},
+    )  # fmt: skip
+    sites = pl.DataFrame({"site_id": ["A"], "latitude": [52.0], "longitude": [13.0], "region": ["r"]})
+    ways = Ways(None, Conditions(), Detour(), "")
+    fleet = _day(home, deliveries, vehicles, sites, ways, opening(day), [])[1]
+    return fleet.select("vehicle_id", "shift_start", "shift_end").rows()
+
+
+def test_a_shift_by_timestamps_is_driven_once(tmp_path: Path) -> None:
+    home, night = Home.at(tmp_path), ("2025-06-30T22:00Z", "2025-07-01T06:00Z")
+    before = DAY - timedelta(days=1)
+    assert shifts(home, before, night, ("2025-07-01T06:00Z", "2025-07-01T14:00Z")) == [("v0", 1320.0, 1800.0)]
+    # Nobody can be sent off before the day is planned, nor while he drives for the day before.
+    assert shifts(home, DAY, night) == [("v0", 0.0, 360.0)]
+    tours = pl.DataFrame({"vehicle_id": ["v0"], "returns": [1500.0]})
+    folder = plan_folder(home, before)
+    for name in FRAMES:
+        write_parquet(tours if name == "tours" else pl.DataFrame(), folder / f"{name}.parquet")
+    write_json({"inputs": "h"}, folder / "plan.json")
+    assert shifts(home, DAY, night) == [("v0", 60.0, 360.0)]
+    with pytest.raises(Unavailable, match="no vehicle has a shift on 2025-07-03"):
+        shifts(home, DAY + timedelta(days=2), night)
+
+
+def test_rain_of_long_ago_is_not_todays(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    stamp = pl.Datetime("us", "UTC")
+    write_parquet(
+        pl.DataFrame(schema={"region": pl.String, "valid_at": stamp, "issued_at": stamp, "rain": pl.Float64}),
+        home.mart("logistics", "weather_forecasts"),
+    )
+    for hours, seen in ((3, [9.0]), (60, [])):
+        weather = pl.DataFrame({"region": ["r"], "valid_at": [opening(DAY) - timedelta(hours=hours)], "rain": [9.0]})
+        assert _rain(home, opening(DAY), weather)["rain"].to_list() == seen
+
+
+def test_a_leg_from_a_stop_without_a_place_is_not_one_from_the_depot() -> None:
+    at = lambda hour: opening(DAY) - timedelta(hours=hour)  # noqa: E731
+    deliveries = pl.DataFrame(
+        {"delivery_id": ["lost", "d"], "node_id": [None, None], "latitude": [None, 52.5], "longitude": [None, 13.0],
+         "depot_id": ["W", "W"]},
+        schema_overrides={"node_id": pl.String},
+    )  # fmt: skip
+    legs = pl.DataFrame(
+        {"delivery_id": ["d", "d"], "previous_delivery_id": ["lost", None], "depot_id": ["W"] * 2, "vehicle_id": ["v"] * 2,
+         "leg_started_at": [at(9), at(5)], "arrived_at": [at(8), at(4)], "drive_minutes": [60.0, 60.0]}
+    )  # fmt: skip
+    sites = pl.DataFrame({"site_id": ["W"], "latitude": [52.0], "longitude": [13.0], "region": ["r"]})
+    weather = pl.DataFrame(schema={"region": pl.String, "valid_at": pl.Datetime("us", "UTC"), "rain": pl.Float64})
+    found = _legs(legs, deliveries, sites, Ways(None, Conditions(), Detour(), ""), weather)
+    assert found["hour"].to_list() == [19.0]

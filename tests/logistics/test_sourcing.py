@@ -10,7 +10,7 @@ import pytest
 from npq_assets.contracts import DECISIONS
 from npq_assets.logistics.marts import opening
 from npq_assets.logistics.plan import _sourcing, flow_problem
-from npq_assets.logistics.sourcing_inputs import _ordered, read_sourcing, shippable
+from npq_assets.logistics.sourcing_inputs import _ordered, _site_demand, read_sourcing, shippable
 from npq_assets.logistics.ways import Ways
 from npq_assets.optimization import network_flow
 from npq_assets.optimization.paths import Conditions, Detour
@@ -136,5 +136,47 @@ def test_a_plant_that_no_lane_leads_from_is_named(home: Home, lane: bool) -> Non
     notes: list[str] = []
     ways = Ways(None, Conditions(), Detour(), "")
     _, found, demand = read_sourcing(home, sites, vehicles, deliveries, DAY, ways, notes)
-    assert demand["quantity"].to_list() == [70.0] and found.height == 1 + lane
+    # A week has landed at most, so that a seventh is the usual day.
+    assert demand["quantity"].to_list() == [280.0] and found.height == 1 + lane
     assert len(notes) == 1 - lane and all("leads from PL" in note for note in notes)
+
+
+def test_the_usual_day_is_one_of_those_that_have_landed(home: Home) -> None:
+    rows = pl.DataFrame(
+        {
+            "site_id": ["S"] * 10,
+            "ready_at": [opening(DAY) - timedelta(days=k + 1) for k in range(10)],
+            "quantity": [5.0] * 10,
+        }
+    )
+    assert _site_demand(home, rows, DAY).select("quantity", "mean").row(0) == (35.0, 5.0)
+    old = rows.with_columns(pl.col("ready_at") - timedelta(days=18)).head(1)
+    assert _site_demand(home, pl.concat([rows, old]), DAY)["mean"][0] == pytest.approx(55 / 19)
+
+
+def test_the_nearest_source_is_the_nearest_whoever_drives_there(home: Home) -> None:
+    none = dict.fromkeys(("capacity", "overflow_cost", "stock"), pl.Float64)
+    terms = {"site_id": ["W1", "W2"], "capacity": [None] * 2, "handling_cost": [0.1] * 2, "overflow_cost": [None] * 2,
+             "stock": [None] * 2}  # fmt: skip
+    write_parquet(pl.DataFrame(terms, schema_overrides=none), home.mart("logistics", "depot_terms"))
+    lanes = {"from_id": ["W1", "W2"], "to_id": ["S", "S"], "cost_per_unit": [1.0, 2.0], "capacity": [None] * 2}
+    write_parquet(pl.DataFrame(lanes, schema_overrides=none), home.mart("logistics", "lanes"))
+    sites = pl.DataFrame(
+        {"site_id": ["S", "W1", "W2", "nowhere"], "kind": ["store", "warehouse", "warehouse", "store"],
+         "latitude": [52.0, 52.9, 52.2, None], "longitude": [13.0] * 4}
+    )  # fmt: skip
+    hired = pl.DataFrame(schema={"depot_id": pl.String, "cost_per_km": pl.Float64, "cost_per_minute": pl.Float64})
+    rows = pl.DataFrame(
+        {"site_id": ["S", "nowhere"], "ready_at": [opening(DAY) - timedelta(days=1)] * 2, "quantity": [7.0] * 2}
+    )
+    notes: list[str] = []
+    sources, found, demand = read_sourcing(home, sites, hired, rows, DAY, Ways(None, Conditions(), Detour(), ""), notes)
+    assert found.sort("km")["from_id"].to_list() == ["W2", "W1"] and found["km"].null_count() == 0
+    flow, short = network_flow.nearest(
+        network_flow.FlowProblem(
+            sources, found, demand.select("site_id", "quantity", pl.lit(50.0).alias("shortage_cost"))
+        ),
+        found,
+    )
+    assert flow.tolist() == [0.0, 7.0] and short.tolist() == [0.0]
+    assert len(notes) == 1 and "nowhere" in notes[0]

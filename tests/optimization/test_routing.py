@@ -537,3 +537,45 @@ def test_the_pool_forgets_the_oldest_and_keeps_the_cheapest_order() -> None:
     assert pool.routes() == [(0, (3,), 5), (1, (1, 2), 8)]
     pool.extend([(0, (3,), 7)])
     assert pool.routes() == [(1, (1, 2), 8), (0, (3,), 5)]
+
+
+@pytest.mark.parametrize(("due", "starts", "late"), [(300.0, 480.0, 60.0), (300.0, 700.0, 6.0)])
+def test_a_delivery_that_must_be_made_is_made_however_late_and_dear(due: float, starts: float, late: float) -> None:
+    problem = day(
+        [{"place": 1, "due": due, "late_cost": late, "drop_cost": None}, {"place": 2, "drop_cost": 5.0}],
+        [{"shift_start": starts, "shift_end": 1000.0}],
+        [(0, 0), (40, 0), (0, 90)],
+    )
+    result = solve(problem, QUICK)
+    served = result.plan.drop_nulls("vehicle_id")
+    assert served["delivery_id"].to_list() == ["d0"] and served["arrives"].to_list() == [starts + 40.0]
+    assert result.status != "relaxed" and result.bound <= result.objective == pytest.approx(
+        80 + 5 + late * (starts + 40 - due)
+    )
+
+
+def test_the_planner_fills_early_and_late_shifts() -> None:
+    rng = np.random.default_rng(0)
+    where = [(0.0, 0.0), *map(tuple, rng.uniform(-30, 30, (16, 2)).tolist())]
+    stops: list[dict[str, object]] = [
+        {"place": 1 + k, "ready": ready, "due": ready + 240.0, "drop_cost": 200.0}
+        for k, ready in enumerate([480.0] * 8 + [900.0] * 8)
+    ]
+    cars: list[dict[str, object]] = [
+        {"shift_start": start, "shift_end": start + 400.0, "fixed_cost": 30.0, "capacity": 4.0}
+        for start in (420.0, 840.0)
+        for _ in range(3)
+    ]
+    problem = day(stops, cars, where)
+    routes = savings_routes(problem)
+    assert not violations(problem, routes)
+    assert total_cost(problem, routes) <= 1.2 * solve(problem, QUICK).objective
+
+
+def test_the_planner_leaves_out_who_costs_more_than_he_brings() -> None:
+    problem = day(
+        [{"place": 1, "quantity": 6.0, "drop_cost": 5.0}, {"place": 2}],
+        [{"capacity": 1.0}, {"capacity": 9.0, "fixed_cost": 400.0}],
+        [(0, 0), (50, 0), (10, 0)],
+    )  # fmt: skip
+    assert total_cost(problem, savings_routes(problem)) <= 25.0

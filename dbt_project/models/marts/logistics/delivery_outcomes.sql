@@ -24,7 +24,8 @@ final as (
             when legs.late_minutes <= 0 and legs.delivered_quantity >= 0.999 * deliveries.quantity then 1 else 0
         end as on_time_in_full,
         case
-            when legs.arrived_at is null then coalesce(deliveries.drop_cost, 0)
+            -- What had to be made and was not has no price: it is not free.
+            when legs.arrived_at is null then deliveries.drop_cost
             else
                 legs.late_minutes * deliveries.late_cost_per_minute
                 -- What was not handed over costs its share of the drop.

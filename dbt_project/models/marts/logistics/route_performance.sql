@@ -24,23 +24,34 @@ tours as (
     group by vehicle_id, depot_id, departed_at
 ),
 
-final as (
+priced as (
     select
-        tours.vehicle_id,
-        tours.depot_id,
+        tours.*,
         {{ day_of('tours.departed_at') }} as departed_on,
-        tours.departed_at,
-        tours.drops,
-        tours.quantity,
-        tours.km,
-        tours.minutes,
-        vehicles.fixed_cost + vehicles.cost_per_km * tours.km + vehicles.cost_per_hour * tours.minutes / 60.0 as cost,
-        (vehicles.fixed_cost + vehicles.cost_per_km * tours.km + vehicles.cost_per_hour * tours.minutes / 60.0)
-        / tours.drops as cost_per_drop,
-        case when tours.quantity > 0 then tours.km / tours.quantity end as km_per_unit,
-        case when vehicles.capacity > 0 then tours.quantity / vehicles.capacity end as load_factor
+        vehicles.capacity,
+        -- The fixed cost is that of a day, however many tours the vehicle drives on it.
+        vehicles.fixed_cost / count(*) over (partition by tours.vehicle_id, {{ day_of('tours.departed_at') }})
+        + vehicles.cost_per_km * tours.km
+        + vehicles.cost_per_hour * tours.minutes / 60.0 as cost
     from tours
     left join vehicles on tours.vehicle_id = vehicles.vehicle_id
+),
+
+final as (
+    select
+        vehicle_id,
+        depot_id,
+        departed_on,
+        departed_at,
+        drops,
+        quantity,
+        km,
+        minutes,
+        cost,
+        cost / drops as cost_per_drop,
+        case when quantity > 0 then km / quantity end as km_per_unit,
+        case when capacity > 0 then quantity / capacity end as load_factor
+    from priced
 )
 
 select * from final
