@@ -103,10 +103,13 @@ class LandingFolder:
     Attributes:
         out: The landing folder.
         summary: The count, if anyone wants it.
+        keep: Whether a file that is there stays as it is and the new one gets a name of its own: landed rows are traced to
+            their file, and a day that is lived must not replace what the past wrote under the same date.
     """
 
     out: Path
     summary: SampleSummary | None = None
+    keep: bool = False
 
     def write(self, table: str, name: str, frame: pl.DataFrame, *, dirty: bool = False) -> None:
         """Writes `frame` as `<domain>/<table>/<name>.csv`, compressed if it is large; nothing if it is empty."""
@@ -122,7 +125,10 @@ class LandingFolder:
             self._count("broken", table, dirt.broken)
             self._count("repeated", table, dirt.repeated)
         large = frame.height > COMPRESS_ROWS
-        path = self.out / declared.domain / declared.name / (name + (".csv.gz" if large else ".csv"))
+        place, ending = self.out / declared.domain / declared.name, ".csv.gz" if large else ".csv"
+        path = place / f"{name}{ending}"
+        if self.keep and path.exists():
+            path = place / f"{name}_lived{ending}"
         data = content.encode("utf-8")
         with replacing(path) as temporary:
             temporary.write_bytes(gzip.compress(data, compresslevel=1, mtime=0) if large else data)

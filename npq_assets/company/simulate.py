@@ -181,7 +181,7 @@ def simulate(
         f"first decision as of {summary.as_of}"
     )
     worlds = [make(beginning) for name, of_domain in makers.items() if domain in (None, name) for make in of_domain]
-    folder = LandingFolder(home.landing)
+    folder = LandingFolder(home.landing, keep=True)
     lived = [summary.as_of + timedelta(days=k) for k in range(7 * weeks)]
     for world in worlds:
         world.open(folder, lived[0], lived[-1])

@@ -12,7 +12,7 @@ import pytest
 
 from npq_assets.company.config import LAST_DAY
 from npq_assets.company.history import live
-from npq_assets.company.landing import write_company
+from npq_assets.company.landing import LandingFolder, write_company
 from npq_assets.company.retail_world import RetailWorld
 from npq_assets.company.simulate import simulate
 from npq_assets.errors import NpqError, RunError
@@ -112,6 +112,19 @@ def test_orders_decided_today_are_open_orders_tomorrow(tmp_path: Path) -> None:
     assert landed.height == 1
     assert landed["ordered_on"].to_list() == ["2025-07-01"]
     assert landed["quantity"][0] >= 1
+
+
+def test_a_day_that_is_lived_never_replaces_a_file_of_the_past(tmp_path: Path) -> None:
+    write_company(tmp_path, **SIZE)  # type: ignore[arg-type]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.csv")}
+    place = tmp_path / "logistics/weather/weather-2025-07-01.csv"
+    assert place in before, "the past and the first day lived land weather under the same date"
+    row = pl.DataFrame({"region": ["north"], "valid_at": ["2025-07-01T00:00:00Z"], "rain": [1.0]})
+    LandingFolder(tmp_path, keep=True).write("logistics.weather", "weather-2025-07-01", row)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*.csv")}
+    assert after.items() > before.items()
+    (new,) = after.keys() - before.keys()
+    assert sorted([new.name, place.name]) == [place.name, new.name], "read after the one it stands beside"
 
 
 def test_no_decisions_is_an_error_of_the_run(tmp_path: Path) -> None:
