@@ -105,10 +105,11 @@ def solve(problem: FlowProblem, *, single_source: bool = True, seconds: float = 
         )
     bound = float(linear.problem.value)
     worth = _worth(problem, lanes, linear)
-    solved, status = linear, "optimal"
+    solved, status, shared = linear, "optimal", False
     if single_source and _splits(problem, lanes, np.asarray(linear.flow.value)):
         whole = _program(problem, lanes, single=True)
-        if highs.solve(whole.problem, time_limit=seconds):
+        shared = not highs.solve(whole.problem, time_limit=seconds)
+        if not shared:
             solved = whole
             if whole.problem.status == "optimal":  # proven up to the solver's relative gap of 1e-4
                 bound = max(bound, float(whole.problem.value) * (1 - 1e-4))
@@ -127,6 +128,12 @@ def solve(problem: FlowProblem, *, single_source: bool = True, seconds: float = 
          "than its shortage cost")
         for row in shortage.sort("quantity", descending=True).to_dicts()
     ]  # fmt: skip
+    if shared:
+        split = _shared(problem, lanes, flow)
+        messages.append(
+            ("single source", None, f"no plan with one source a site was found within {seconds:g} s: {len(split)} sites get goods "
+             f"from several ({', '.join(split[:3])}{' …' if len(split) > 3 else ''})")
+        )  # fmt: skip
     return FlowResult(
         lanes.select("from_id", "to_id", "cost_per_unit")
         .with_columns(pl.Series("quantity", flow))
@@ -307,6 +314,13 @@ def _worth(problem: FlowProblem, lanes: pl.DataFrame, program: _Program) -> pl.D
     return pl.DataFrame(rows, schema=WORTH, orient="row").sort(
         ["worth_per_unit", "limit", "subject"], descending=[True, False, False]
     )
+
+
+def _shared(problem: FlowProblem, lanes: pl.DataFrame, flow: Array) -> list[str]:
+    """Sites that get goods from several sources."""
+    sites = problem.demand["site_id"].to_list()
+    parts = _incidence(problem.demand["site_id"], lanes["to_id"]) @ (flow > 0)
+    return [site for site, count in zip(sites, parts, strict=True) if count > 1]
 
 
 def _splits(problem: FlowProblem, lanes: pl.DataFrame, flow: Array) -> bool:

@@ -84,6 +84,29 @@ def test_what_cannot_be_delivered_is_named() -> None:
     assert result.objective == pytest.approx(5.0 + 60.0)
 
 
+def test_sites_that_get_goods_from_several_because_time_ran_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from npq_assets.optimization import highs
+
+    problem = FlowProblem(
+        pl.DataFrame(
+            {"source_id": ["a", "b"], "stock": [6.0, 6.0], "capacity": [None, None], "handling_cost": [0.0, 0.0],
+             "overflow_cost": [None, None]},
+            schema_overrides={"capacity": pl.Float64, "overflow_cost": pl.Float64},
+        ),
+        pl.DataFrame(
+            {"from_id": ["a", "b"], "to_id": ["s", "s"], "cost_per_unit": [1.0, 2.0], "capacity": [None, None]},
+            schema_overrides={"capacity": pl.Float64},
+        ),
+        pl.DataFrame({"site_id": ["s"], "quantity": [10.0], "shortage_cost": [50.0]}),
+    )  # fmt: skip
+    real = highs.solve
+    monkeypatch.setattr(highs, "solve", lambda program, **options: not options and real(program, **options))
+    result = solve(problem)
+    assert result.flows.height == 2
+    assert result.status == "relaxed", "a plan that splits a site is no plan with one source a site"
+    assert "1 sites get goods from several (s)" in result.relaxation["message"][0]
+
+
 def test_lanes_from_nowhere_are_refused() -> None:
     with pytest.raises(NpqError, match="x to s names a place"):
         solve(flow([("w", 5.0, None, 0.0, None)], [("x", "s", 1.0, None)], {"s": 8.0}))
