@@ -1,6 +1,7 @@
 """Decisions about equipment from marts small enough to see through: point in time, stuck sensors, the gate before machines."""
 
 from collections.abc import Callable
+from datetime import UTC as ZONE
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from npq_assets.contracts import DECISIONS
 from npq_assets.equipment.maintenance import HORIZON
 from npq_assets.equipment.maintenance_program import MaintenanceProblem, solve
 from npq_assets.errors import NpqError, Unavailable
+from npq_assets.evaluation.ledger import ledger_rows
 from npq_assets.manufacturing import approval
 from npq_assets.manufacturing.equipment_inputs import read_control, read_maintenance, read_quality
 from npq_assets.manufacturing.equipment_outcome import realized_cost
 from npq_assets.manufacturing.equipment_output import control_of, load, maintenance_of, quality_of, skipped
 from npq_assets.manufacturing.inputs import STOPS_FILE, _calendar, plan_folder
 from npq_assets.manufacturing.maintenance import _sharing_windows, _Standstill, plan_maintenance
+from npq_assets.manufacturing.quality_outcome import realized_cost as quality_cost
+from npq_assets.manufacturing.quality_outcome import settle_quality
 from npq_assets.publishing import read_decisions, write_decisions
 from npq_assets.settings import Home
 from npq_assets.storage import write_parquet
@@ -308,6 +312,80 @@ def test_a_unit_that_waits_is_alerted_again_but_booked_once(tmp_path: Path) -> N
     booked = again.alerts.filter(pl.col("decision_id").is_in(again.accounts["decision_id"].implode()))
     assert set(first.alerts["decision_id"]) <= set(first.accounts["decision_id"])
     assert not waiting & set(booked["unit_id"])
+
+
+def test_alerts_and_what_was_let_pass_are_settled_by_what_inspection_found(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    units(home)
+    leaks = pl.when(pl.col("unit_id").is_in(["u59-01", "u59-02"])).then(17.0).otherwise(pl.col("value")).alias("value")
+    put(home, "unit_quality", pl.read_parquet(home.mart("manufacturing", "unit_quality")).with_columns(leaks))
+    found, _ = quality_of(home, AS_OF)
+    assert found is not None
+    ledger = ledger_rows("manufacturing", "quality_alerts", found.accounts, found.facts)
+    write_decisions(home, DECISIONS["all.ledger"], AS_OF, ledger)
+    alerted, passed = (found.units.filter(pl.col("is_alerted") == on) for on in (True, False))
+    share, rest = found.facts["usually_inspected"], passed["decision_id"][0]
+    assert alerted.height == 2 and 0.4 < share < 0.6
+
+    def inspect(unit: str, defect: str | None, days: int = 0) -> None:
+        at = datetime.combine(AS_OF + timedelta(days=days), datetime.min.time()).replace(hour=9, tzinfo=ZONE)
+        mine = pl.col("unit_id") == unit
+        frame = pl.read_parquet(home.mart("manufacturing", "unit_quality"))
+        put(home, "unit_quality", frame.with_columns(
+            pl.when(mine).then(pl.lit(at)).otherwise("inspected_at").cast(frame["inspected_at"].dtype).alias("inspected_at"),
+            pl.when(mine).then(pl.lit(defect)).otherwise("defect").alias("defect"),
+            (mine | pl.col("is_inspected")).alias("is_inspected"),
+        ))  # fmt: skip
+
+    def row(decision: str) -> dict[str, object]:
+        rows = read_decisions(home, DECISIONS["all.ledger"], AS_OF)
+        return rows.filter(pl.col("decision_id") == decision).row(0, named=True)
+
+    tomorrow, gone = AS_OF + timedelta(days=1), AS_OF + timedelta(days=3)
+    assert settle_quality(home, tomorrow) == {}, "nothing was inspected, so nothing is known"
+    inspect(alerted["unit_id"][0], "leak")
+    assert settle_quality(home, AS_OF) == {}, "not known before it happened"
+    assert settle_quality(home, tomorrow) == {AS_OF: 1}
+    mine = row(alerted["decision_id"][0])
+    assert (mine["realized_cost"], mine["hindsight_cost"], mine["basis"]) == (1.0, 1.0, "observed")
+    assert mine["naive_realized_cost"] == pytest.approx(share * 1.0 + (1 - share) * 30.0)
+    assert settle_quality(home, tomorrow) == {}
+    # A unit let pass leaks: a miss, and the others count as they were booked.
+    inspect(passed["unit_id"][0], "leak", 2)
+    assert settle_quality(home, gone - timedelta(days=1)) == {}, "it has not left yet"
+    assert settle_quality(home, gone) == {AS_OF: 1}
+    others = float(passed["booked_probability"][1:].sum()) * 30.0
+    assert row(rest)["realized_cost"] == pytest.approx(30.0 + others)
+    assert row(rest)["basis"] == "expected" and settle_quality(home, gone) == {}
+    # Further inspections land late: what they found takes the place of what was expected.
+    for unit in passed["unit_id"][1:]:
+        inspect(unit, None, 20)
+    late = AS_OF + timedelta(days=25)
+    assert settle_quality(home, late) == {AS_OF: 1}
+    final = row(rest)
+    assert (final["realized_cost"], final["hindsight_cost"], final["basis"]) == (30.0, 1.0, "observed")
+    assert final["naive_realized_cost"] == pytest.approx(share * passed.height + (1 - share) * 30.0)
+    assert settle_quality(home, late) == {}
+
+
+def test_a_unit_that_a_later_alert_caught_cost_its_inspection_and_no_miss(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"decision_id": ["d"] * 2, "unit_id": ["a", "b"], "is_alerted": [False] * 2,
+                         "inspection_cost": [1.0] * 2, "miss_cost": [30.0] * 2, "booked_probability": [0.1] * 2})  # fmt: skip
+    found = pl.DataFrame({"unit_id": ["a", "b"], "is_defective": [1.0, 1.0]})
+    assert quality_cost(rows, 0.5, found, {"a"}, left=True)["realized_cost"].to_list() == [31.0]
+    assert quality_cost(rows, 0.5, found.clear(), {"a"}, left=True).is_empty(), "nothing known of any of them"
+
+
+def test_quality_decided_before_units_were_kept_is_read_and_stays_open(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    units(home)
+    found, _ = quality_of(home, AS_OF)
+    assert found is not None
+    ledger = ledger_rows("manufacturing", "quality_alerts", found.accounts, found.facts)
+    write_decisions(home, DECISIONS["all.ledger"], AS_OF, ledger)
+    (plan_folder(home, AS_OF) / "quality_units.parquet").unlink()
+    assert load(home, AS_OF, "quality").units.is_empty()
+    assert settle_quality(home, AS_OF + timedelta(days=9)) == {}
 
 
 def test_without_defects_the_charts_still_speak(tmp_path: Path) -> None:
