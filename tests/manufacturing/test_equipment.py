@@ -388,6 +388,38 @@ def test_quality_decided_before_units_were_kept_is_read_and_stays_open(tmp_path:
     assert settle_quality(home, AS_OF + timedelta(days=9)) == {}
 
 
+def test_the_usual_share_is_that_of_the_last_weeks_before_alerts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every second unit was inspected until four weeks ago, every fourth since; npq has alerted in the last week."""
+    monkeypatch.setattr("npq_assets.manufacturing.equipment_inputs.RULE_UNITS", 12 * 12)
+    home = Home.at(tmp_path)
+    units(home)
+    frame = pl.read_parquet(home.mart("manufacturing", "unit_quality"))
+    dropped = (pl.col("measured_at").dt.date() >= AS_OF - timedelta(days=28)) & (
+        pl.col("unit_id").str.slice(-2).cast(pl.Int64) % 4 != 0
+    )
+    seen = pl.col("is_inspected") & ~dropped
+    unseen = [pl.when(seen).then(c).alias(c) for c in ("inspected_at", "defect")]
+    frame = frame.with_columns(*unseen, seen.alias("is_inspected"))
+    put(home, "unit_quality", frame)
+    assert read_quality(home, AS_OF).inspected_share == 0.25
+    # Inspections that follow alerts are not the rule.
+    alerted = frame["measured_at"].dt.date() >= AS_OF - timedelta(days=9)
+    kept = pl.Series(frame["is_inspected"] & ~alerted)
+    put(home, "unit_quality", frame.with_columns(
+        kept, pl.when(kept).then("inspected_at").alias("inspected_at"), pl.when(kept).then("defect").alias("defect"),
+    ))  # fmt: skip
+    assert read_quality(home, AS_OF).inspected_share < 0.25
+    table = DECISIONS["manufacturing.quality_alerts"]
+    write_decisions(home, table, AS_OF - timedelta(days=8), table.empty())
+    row = {"unit_id": ["u51-01"], "defect_probability": [0.9], "likely_defect": ["leak"], "action": ["hold and inspect"],
+           "machine_id": ["m1"], "product_id": ["p"], "threshold": [0.1], "expected_saving": [3.0], "reason": ["seal"],
+           "decision_id": ["d"], "as_of": [AS_OF - timedelta(days=6)], "input_snapshot": ["s"]}  # fmt: skip
+    write_decisions(home, table, AS_OF - timedelta(days=6), pl.DataFrame(row))
+    assert read_quality(home, AS_OF).inspected_share == 0.25
+
+
 def test_without_defects_the_charts_still_speak(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
     units(home, defects=False)
