@@ -182,6 +182,28 @@ def test_the_plans_standstill_is_taken_from_the_machines_time(home: Home) -> Non
     assert rows["m1", AS_OF][0] == 0.0
 
 
+def test_a_stop_longer_than_a_days_work_goes_on_when_work_would(home: Home) -> None:
+    """Two replacements take 600 minutes of a day of 480; the next is closed, and the one after has the rest."""
+    calendar = pl.read_parquet(home.mart("manufacturing", "machine_calendar"))
+    closed = pl.DataFrame([("m2", AS_OF + timedelta(days=2), 0.0, 0.0, None)], schema=calendar.schema, orient="row")
+    put(home, "machine_calendar", pl.concat([calendar, closed]))
+    on = AS_OF + timedelta(days=1)
+    stops = pl.DataFrame({"machine_id": ["m2"], "on": [on], "minutes": [600.0]})
+    write_parquet(stops, plan_folder(home, AS_OF) / STOPS_FILE)
+    machines = pl.read_parquet(home.mart("manufacturing", "machines"))
+    rows = {(m, d): minutes for m, d, minutes, _ in _calendar(home, machines, AS_OF).iter_rows()}
+    assert [rows["m2", on + timedelta(days=k)] for k in range(3)] == [0.0, 0.0, 360.0]
+    assert ("m2", on + timedelta(days=3)) not in rows
+
+
+def test_a_replacement_that_fits_into_no_day_is_named(home: Home) -> None:
+    costs = pl.read_parquet(home.mart("manufacturing", "component_costs"))
+    put(home, "component_costs", costs.with_columns(pl.lit(700.0).alias("planned_minutes")))
+    found = plan_maintenance(read_maintenance(home, AS_OF))
+    assert found.plan.is_empty()
+    assert any("belt: a replacement of 700 minutes fits into no day" in line for line in found.facts["skipped"])
+
+
 def test_a_week_is_settled_at_the_plans_own_prices(home: Home) -> None:
     accounts = pl.DataFrame(
         {"machine_id": ["m1", "m2"], "component": ["belt"] * 2, "decision_id": ["a", "b"], "planned_price": [100.0] * 2,
