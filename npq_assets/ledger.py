@@ -34,6 +34,7 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
         from npq_assets.logistics.sourcing_outcome import settle_sourcing
         from npq_assets.manufacturing.equipment_outcome import settle_maintenance
         from npq_assets.manufacturing.outcome import settle_plans
+        from npq_assets.manufacturing.quality_outcome import settle_quality
         from npq_assets.retail.outcome import settle_accounts, settle_overrides
         from npq_assets.retail.service_outcome import settle_staffing
 
@@ -45,6 +46,7 @@ def ledger_asset(decisions: list[dg.AssetKey]) -> dg.AssetsDefinition:
         settled.update(settle_staffing(home.home, day))
         settled.update(settle_plans(home.home, day))
         settled.update(settle_maintenance(home.home, day))
+        settled.update(settle_quality(home.home, day))
         overrides = settle_overrides(home.home, day)
         return dg.MaterializeResult(
             metadata={

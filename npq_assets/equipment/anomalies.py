@@ -32,6 +32,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 KINDS = ("level", "stuck", "silent", "clock")
+# A reading so many deviations from the usual is none, whatever the machine does.
+IMPOSSIBLE = 1e6
 _ROBUST = 1.4826  # MAD of normal errors to their standard deviation
 
 
@@ -339,6 +341,8 @@ def _deviations(value: Array, slot: NDArray[np.int64], past: NDArray[np.bool_], 
             residual[same] = value[same] - np.where(np.isnan(middle), usual, middle)
     known = residual[past]
     mad = _ROBUST * _median(np.abs(known))
+    # Readings that cannot be would else be taken for what the sensor has shown, and hide all that can.
+    known = np.where(np.abs(known) > np.where(mad > 0, IMPOSSIBLE * mad, np.finfo(float).max), np.nan, known)
     low, high = np.nanquantile(known, 0.01, axis=0), np.nanquantile(known, 0.99, axis=0)
     # A sensor that mostly rests has no median deviation; what it has shown at all is then the measure.
     unit = np.where(mad > 1e-3 * (high - low), mad, (high - low) / 6)

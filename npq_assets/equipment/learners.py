@@ -48,8 +48,8 @@ def boosted(
     return learn
 
 
-def random_trees(kind: str, *, trees: int = 300, least: int = 3, columns: float = 0.4) -> Learner:
-    """Extremely randomized trees (Geurts et al. 2006); `kind` is regression, binary or classes."""
+def random_trees(kind: str, *, trees: int = 300, least: int = 3, columns: float = 0.4, classes: int = 0) -> Learner:
+    """Extremely randomized trees (Geurts et al. 2006); `kind` is regression, binary or classes, of which there are `classes`."""
 
     def learn(x: Array, y: Array, new: Array, weight: Array | None = None) -> Array:
         from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
@@ -60,13 +60,23 @@ def random_trees(kind: str, *, trees: int = 300, least: int = 3, columns: float 
         x, new = _filled(x, new)
         if kind == "regression":
             return np.asarray(ExtraTreesRegressor(**words).fit(x, y, sample_weight=weight).predict(new), float)
-        probability = ExtraTreesClassifier(**words).fit(x, y, sample_weight=weight).predict_proba(new)
-        return np.asarray(probability[:, 1] if kind == "binary" else probability, float)
+        model = ExtraTreesClassifier(**words).fit(x, y, sample_weight=weight)
+        probability = _by_class(model, new, 2 if kind == "binary" else classes)
+        return probability[:, 1] if kind == "binary" else probability
 
     return learn
 
 
-def smooth_classes(*, anchors: int = 500, width: float = 0.8, penalty: float = 0.1) -> Learner:
+def _by_class(model: Any, new: Array, classes: int) -> Array:
+    """Probabilities, a column a class from 0: those of a class that was not among the rows learned from are 0."""
+    named = np.asarray(model.classes_).astype(int)
+    found = np.asarray(model.predict_proba(new), float)
+    out = np.zeros((len(found), max(classes, int(named.max()) + 1)))
+    out[:, named] = found
+    return out
+
+
+def smooth_classes(*, anchors: int = 500, width: float = 0.8, penalty: float = 0.1, classes: int = 0) -> Learner:
     """Multinomial logistic regression on a radial kernel (Nystroem; Williams and Seeger 2001) of normal scores of the columns.
 
     Smooth where trees cut: the two err on different rows.
@@ -75,6 +85,7 @@ def smooth_classes(*, anchors: int = 500, width: float = 0.8, penalty: float = 0
         anchors: Rows that the kernel is spanned by.
         width: Of the kernel: gamma is width / columns.
         penalty: Weight of the coefficients' squares.
+        classes: How many classes there are, in rows learned from or not.
     """
 
     def learn(x: Array, y: Array, new: Array, weight: Array | None = None) -> Array:
@@ -92,7 +103,7 @@ def smooth_classes(*, anchors: int = 500, width: float = 0.8, penalty: float = 0
             x = step.fit_transform(x)
             new = step.transform(new)
         model = LogisticRegression(C=1 / penalty, max_iter=300).fit(x, y, sample_weight=weight)
-        return np.asarray(model.predict_proba(new), float)
+        return _by_class(model, new, classes)
 
     return learn
 

@@ -226,8 +226,8 @@ def classifier(classes: int, *, place: Sequence[int] = (), trees: int = 150, for
     """
     mean = averaged(
         boosted("multiclass", classes=classes, trees=trees, leaves=12, rate=0.06, least=8, columns=0.3),
-        random_trees("classes", trees=forest, least=1, columns=0.4),
-        smooth_classes(),
+        random_trees("classes", trees=forest, least=1, columns=0.4, classes=classes),
+        smooth_classes(classes=classes),
     )
     return beside_known(mean, place, classes=classes) if place else mean
 

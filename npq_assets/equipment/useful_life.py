@@ -148,6 +148,35 @@ def informative(readings: pl.DataFrame) -> list[str]:
     ]
 
 
+def _without_gaps(readings: pl.DataFrame, usual: pl.DataFrame) -> pl.DataFrame:
+    """The rows with each sensor's last reading where one is missing or no number, and its usual one before the first.
+
+    One gap would otherwise leave the sensor unknown for the rest of the machine's life, and the answer a guess by age alone.
+
+    Args:
+        readings: unit, cycle, sensors.
+        usual: One row: the sensors' medians, for those to look at.
+
+    Raises:
+        NpqError: A sensor of a machine was never read.
+    """
+    names = [name for name in usual.columns if usual[name][0] is not None]
+    number = [pl.col(name).cast(pl.Float64) for name in names]
+    rows = readings.sort("unit", "cycle").with_columns(
+        pl.when(n.is_finite()).then(n).alias(n.meta.output_name()) for n in number
+    )
+    mute = rows.group_by("unit", maintain_order=True).agg(pl.col(names).is_null().all())
+    for name in names:
+        if mute[name].any():
+            unit = mute.filter(pl.col(name))["unit"][0]
+            raise NpqError(
+                f"useful life: {name} of machine {unit} was never read; land its readings, or leave {name} out"
+            )
+    return rows.with_columns(
+        pl.col(name).forward_fill().over("unit").fill_null(float(usual[name][0])) for name in names
+    )
+
+
 def candidates() -> dict[str, Learner]:
     """Learners to choose from."""
     large = boosted("regression", trees=350, leaves=15, rate=0.03, least=60, columns=0.3)
@@ -165,14 +194,19 @@ def predict(train: pl.DataFrame, asked: pl.DataFrame, *, cap: float = CAP, seed:
         seed: Of the cycles at which held-out machines are judged.
 
     Raises:
-        NpqError: Fewer than ten machines have failed, or columns differ.
+        NpqError: Fewer than ten machines have failed, columns differ, or a machine asked for has a sensor that was never read.
     """
     if train["unit"].n_unique() < 10:
         raise NpqError(f"useful life: {train['unit'].n_unique()} machines ran to failure; at least 10 are needed")
     missing = set(train.columns) - set(asked.columns)
     if missing:
         raise NpqError(f"useful life: the machines asked for have no {', '.join(sorted(missing))}")
+    usual = train.select(pl.selectors.numeric().exclude("unit", "cycle").cast(pl.Float64)).select(
+        pl.all().filter(pl.all().is_finite()).median()
+    )
+    train = _without_gaps(train, usual)
     columns = informative(train)
+    asked = _without_gaps(asked, usual.select(columns))
     indices = wear_indices(train, columns)
     known = features(train, columns, indices)
     units, cycle = known["unit"].to_numpy(), known["cycle"].to_numpy()

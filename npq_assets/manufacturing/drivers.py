@@ -117,20 +117,25 @@ def driver_rows(
         produced_on, machine_id, output, scrap, energy and the factors' columns; and the factors that the log can tell of.
     """
     since = before - timedelta(days=WINDOW_DAYS)
-    runs = production.filter(
+    started = pl.col("good_quantity") + pl.col("scrap_quantity")
+    # A day's standstill is also that of rows without a run.
+    logged = production.with_columns(
+        (pl.col("down_minutes").sum().over("machine_id", "produced_on") / 60.0).alias("standing")
+    )
+    # A run of which nothing was good tells most of scrap.
+    runs = logged.filter(
         (pl.col("produced_on") >= since)
         & (pl.col("produced_on") < before)
         & (pl.col("run_minutes") > 0)
-        & (pl.col("good_quantity") > 0)
+        & (started > 0)
         & pl.col("standard_minutes").is_not_null()
     )
-    started = pl.col("good_quantity") + pl.col("scrap_quantity")
     slow = runs.group_by("product_id", "operation").agg((pl.col("standard_minutes") / started).min().alias("slow"))
     longest = slow.sort("product_id", "slow", "operation", descending=[False, True, False]).unique(
         "product_id", keep="first"
     )
     runs = runs.join(longest, on=["product_id", "operation"], how="semi")
-    per_unit = pl.col("energy_kwh") / pl.col("good_quantity")
+    per_unit = pl.when(pl.col("good_quantity") > 0).then(pl.col("energy_kwh") / pl.col("good_quantity"))
     rows = (
         runs.join(products.select("product_id", "family").unique("product_id"), on="product_id", how="left")
         .join(machines.select("machine_id", "installed_on"), on="machine_id", how="left")
@@ -141,7 +146,6 @@ def driver_rows(
             (100.0 * per_unit / per_unit.median().over("product_id", "operation")).alias("energy"),
             (started / started.median().over("product_id", "operation")).log(2.0).alias("lot"),
             (pl.col("setups") > 0).cast(pl.Float64).alias("set_up"),
-            (pl.col("down_minutes").sum().over("machine_id", "produced_on") / 60.0).alias("standing"),
             ((pl.lit(before) - pl.col("installed_on")).dt.total_days() / 365.25).alias("age"),
             ((pl.col("produced_on") - since).dt.total_days() / 30.0).alias("month"),
             pl.col("family").fill_null("").alias("family"),

@@ -266,6 +266,8 @@ def _worth(home: Home, as_of: date) -> pl.DataFrame | None:
 INSPECTION_COST, MISS_COST = 1.0, 20.0
 # Units not inspected so many days after they were measured have left the plant.
 OPEN_DAYS = 3
+# The latest so many units say which share is inspected by the fixed rule.
+RULE_UNITS = 4000
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,8 @@ class QualityInputs:
         daily: machine_id, feature, on, value (mean), units: measurements by day.
         inspection_cost: Cost of an inspection, where a product has none of its own.
         miss_cost: Cost of a defect that passes.
-        inspected_share: Share of the units measured that was inspected in the last weeks: the fixed inspection.
+        inspected_share: Share of the units measured that was inspected in the last weeks, or in those before npq first alerted
+            units: the fixed inspection.
         notes: What had to be assumed.
     """
 
@@ -351,8 +354,15 @@ def read_quality(home: Home, as_of: date) -> QualityInputs:
             (pl.col("measured_at") >= yesterday).alias("is_new"),
         )
     )  # fmt: skip
-    # Units measured long enough ago to have been inspected if anybody meant to; npq's own alerts are not the fixed rule.
-    before = wide.filter(pl.col("measured_at") < recent).head(4000)
+    # Units measured long enough ago to have been inspected if anybody meant to. Once npq alerts units, inspections follow the
+    # alerts, which are not the fixed rule: it is the one of the weeks before.
+    before = wide.filter(pl.col("measured_at") < recent)
+    if (alerted := _first_alerts(home, as_of)) is not None:
+        unalerted = before.filter(
+            pl.col("measured_at") < pl.lit(midnight(alerted - timedelta(days=OPEN_DAYS))).dt.replace_time_zone("UTC")
+        )
+        before = unalerted if unalerted.height else before
+    before = before.tail(RULE_UNITS)
     columns = ("unit_id", "machine_id", "product_id", "defect", *features)
     daily = units.group_by("machine_id", "feature", pl.col("measured_at").dt.date().alias("on")).agg(
         pl.col("value").mean().round_sig_figs(9), pl.len().alias("units")
@@ -368,6 +378,15 @@ def read_quality(home: Home, as_of: date) -> QualityInputs:
         inspected_share=round(float(before["known"].mean() or 0.0), 6) if before.height else 0.0,  # type: ignore[arg-type]
         notes=tuple(notes),
     )
+
+
+def _first_alerts(home: Home, as_of: date) -> date | None:
+    """The first day before `as_of` of which alerts on units are stored; None if no unit was ever alerted."""
+    for place in sorted(home.decision_folder("manufacturing", "quality_alerts").glob("as_of=*/*.parquet")):
+        day = date.fromisoformat(place.parent.name.removeprefix("as_of="))
+        if day < as_of and pl.scan_parquet(place, hive_partitioning=False).select(pl.len()).collect().item():
+            return day
+    return None
 
 
 # --- Settings ------------------------------------------------------------------------------------------------------------------

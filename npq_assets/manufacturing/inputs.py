@@ -26,6 +26,8 @@ MINUTES_PER_DAY = 1440
 IN_FORCE_DAYS = 7
 # Working time that the day's maintenance plan takes from machines, beside the production plan.
 STOPS_FILE = "maintenance_stops.parquet"
+# Days over which standstill longer than a day's working time goes on.
+STOP_REACH = 14
 # A year's cost of capital and storage, where products carry no holding cost of their own.
 YEARLY_HOLDING = 0.25
 # Where orders carry no cost of lateness: this share of the goods' value a day.
@@ -58,6 +60,7 @@ class ManufacturingInputs:
         skipped: What had to be assumed or could not be computed, with the reason.
         in_force: Lots from `as_of` on of the plan that people follow, the latest earlier day's: period_start, product_id,
             machine_id, quantity, …; empty if there is none.
+        setups_in_force: period_start, product_id, machine_id: set-ups of that plan made ahead at a period's end.
         cells_in_force: cell, strain, solved_on: how that plan's cost stood to its bound when it was last solved.
         scheduled: Operations of the schedule that people follow, the latest earlier day's that was decided, from the opening of
             `as_of` on: job, operation, machine, start, end (minutes from it); empty if there is none.
@@ -84,6 +87,7 @@ class ManufacturingInputs:
     cells_in_force: pl.DataFrame = field(default_factory=pl.DataFrame)
     scheduled: pl.DataFrame = field(default_factory=pl.DataFrame)
     forecast: pl.DataFrame = field(default_factory=pl.DataFrame)
+    setups_in_force: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     @property
     def days(self) -> int:
@@ -96,7 +100,7 @@ class ManufacturingInputs:
         frames = (
             self.products, self.routings, self.machines, self.calendar, self.orders, self.order_history, self.output,
             self.components, self.bills, self.receipts, self.energy, self.in_force, self.cells_in_force, self.scheduled,
-            self.forecast,
+            self.forecast, self.setups_in_force,
         )  # fmt: skip
         return fingerprint(
             *frames, {"as_of": self.as_of.isoformat(), "period": self.period, "settings": repr(self.settings)}
@@ -170,7 +174,7 @@ def read_inputs(home: Home, as_of: date) -> ManufacturingInputs:
             f"{len(uncounted)} components have no stock count by {as_of}, the first {uncounted[0]}: not limiting"
         )
     components = components.drop_nulls("on_hand").select("component_id", "on_hand").sort("component_id")
-    in_force, cells_in_force = _plan_in_force(home, as_of)
+    in_force, cells_in_force, setups_in_force = _plan_in_force(home, as_of)
     return ManufacturingInputs(
         as_of=as_of,
         period=period,
@@ -193,6 +197,7 @@ def read_inputs(home: Home, as_of: date) -> ManufacturingInputs:
         cells_in_force=cells_in_force,
         scheduled=_schedule_in_force(home, as_of),
         forecast=_forecast(home, as_of),
+        setups_in_force=setups_in_force,
     )
 
 
@@ -201,8 +206,8 @@ def plan_folder(home: Home, as_of: date) -> Path:
     return home.root / "plans" / "manufacturing" / f"as_of={as_of.isoformat()}"
 
 
-def _plan_in_force(home: Home, as_of: date) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The latest plan decided for an earlier day, if it is not too old to be followed: lots from `as_of` on, and its cells."""
+def _plan_in_force(home: Home, as_of: date) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The latest plan decided for an earlier day, if it is not too old to be followed: lots from `as_of` on, its cells, set-ups."""
     days = sorted(
         date.fromisoformat(place.parent.name.removeprefix("as_of="))
         for place in plan_folder(home, as_of).parent.glob("as_of=*/plan.json")
@@ -211,7 +216,7 @@ def _plan_in_force(home: Home, as_of: date) -> tuple[pl.DataFrame, pl.DataFrame]
     # Decided: its checks passed and people got it.
     before = [day for day in before if home.decisions("manufacturing", "production_plan", day).exists()]
     if not before:
-        return pl.DataFrame(), pl.DataFrame()
+        return pl.DataFrame(), pl.DataFrame(), pl.DataFrame()
     lots = pl.read_parquet(plan_folder(home, before[-1]) / "lots.parquet", hive_partitioning=False)
     facts = json.loads((plan_folder(home, before[-1]) / "plan.json").read_text())
     cells = pl.DataFrame(
@@ -220,7 +225,10 @@ def _plan_in_force(home: Home, as_of: date) -> tuple[pl.DataFrame, pl.DataFrame]
         orient="row",
     )
     columns = ("period_start", "product_id", "machine_id", "quantity", "run_minutes", "setup_minutes")
-    return lots.filter(pl.col("period_start") >= as_of).select(columns), cells
+    place = plan_folder(home, before[-1]) / "setups.parquet"  # not of plans stored before it was kept
+    setups = pl.read_parquet(place, hive_partitioning=False) if place.exists() else pl.DataFrame()
+    ahead = setups.filter(pl.col("period_start") >= as_of) if setups.height else setups
+    return lots.filter(pl.col("period_start") >= as_of).select(columns), cells, ahead
 
 
 def _calendar(home: Home, machines: pl.DataFrame, as_of: date) -> pl.DataFrame:
@@ -233,8 +241,8 @@ def _calendar(home: Home, machines: pl.DataFrame, as_of: date) -> pl.DataFrame:
     place = plan_folder(home, as_of) / STOPS_FILE
     if place.exists():
         stops = pl.read_parquet(place, hive_partitioning=False)
-        stops = stops.select("machine_id", pl.col("on").alias("calendar_on"), pl.col("minutes").alias("stopped"))
         usual = machines.select("machine_id", "minutes_per_day")
+        stops = _by_working_time(stops, calendar, dict(usual.iter_rows()))
         calendar = (
             calendar.join(stops, on=["machine_id", "calendar_on"], how="full", coalesce=True)
             .join(usual, on="machine_id", how="left")
@@ -248,6 +256,30 @@ def _calendar(home: Home, machines: pl.DataFrame, as_of: date) -> pl.DataFrame:
             )
         )
     return calendar.sort("machine_id", "calendar_on")
+
+
+def _by_working_time(stops: pl.DataFrame, calendar: pl.DataFrame, usual: dict[str, float]) -> pl.DataFrame:
+    """Standstill by machine and day (stopped), at most the day's working time: what is left goes on when work would.
+
+    Args:
+        stops: machine_id, on, minutes.
+        calendar: machine_id, calendar_on, minutes of days that differ.
+        usual: Working time by machine.
+    """
+    special = {
+        (m, day): minutes for m, day, minutes in calendar.select("machine_id", "calendar_on", "minutes").iter_rows()
+    }
+    taken: dict[tuple[str, date], float] = {}
+    for machine, on, minutes in stops.select("machine_id", "on", "minutes").sort("machine_id", "on").iter_rows():
+        for k in range(STOP_REACH):
+            day = on + timedelta(days=k)
+            free = special.get((machine, day), usual.get(machine, 0.0)) - taken.get((machine, day), 0.0)
+            used = min(max(free, 0.0), minutes)
+            if used > 0:
+                taken[machine, day] = taken.get((machine, day), 0.0) + used
+            minutes -= used
+    schema = {"machine_id": pl.String, "calendar_on": pl.Date, "stopped": pl.Float64}
+    return pl.DataFrame([(*key, minutes) for key, minutes in taken.items()], schema=schema, orient="row")
 
 
 def _schedule_in_force(home: Home, as_of: date) -> pl.DataFrame:

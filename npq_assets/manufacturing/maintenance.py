@@ -90,7 +90,7 @@ def plan_maintenance(inputs: MaintenanceInputs) -> MaintenanceDecision:
     stops = plan.filter(pl.col("lost_minutes") > 0).group_by("machine_id", pl.col("planned_on").alias("on")).agg(
         pl.col("lost_minutes").sum().alias("minutes")
     ).sort("machine_id", "on")  # fmt: skip
-    notes = [*inputs.notes, *risk.notes, *_stuck(inputs)]
+    notes = [*inputs.notes, *risk.notes, *_stuck(inputs), *_never_open(rows, problem)]
     facts = {
         "expected_cost": float(result.expected.sum()),
         "naive_cost": float(naive.sum()),
@@ -106,6 +106,18 @@ def plan_maintenance(inputs: MaintenanceInputs) -> MaintenanceDecision:
         "skipped": notes,
     }
     return MaintenanceDecision(plan, _risks(rows, problem, risk, ages, ids, stamp), accounts, stops, facts)
+
+
+def _never_open(rows: pl.DataFrame, problem: MaintenanceProblem) -> list[str]:
+    """Replacements that fit into no day of the week, by component."""
+    closed = rows.filter(~pl.Series(problem.open.any(axis=1))).filter(pl.col("planned_minutes") > 0)
+    return [
+        f"{component}: a replacement of {minutes:g} minutes fits into no day's working time and window on {count} machines, the "
+        f"first {first}: not planned there"
+        for component, minutes, count, first in closed.group_by("component", maintain_order=True)
+        .agg(pl.col("planned_minutes").max(), pl.len(), pl.col("machine").first())
+        .iter_rows()
+    ]
 
 
 def _share(result: MaintenanceResult) -> float:

@@ -68,6 +68,7 @@ class MonitoringInputs:
         before: State of an earlier day's alerts; None if there is none to follow.
         shown: Alerts in the list at most.
         snapshot: Hash of all of these.
+        recorded_since: When the record of readings and replacements begins; None if unknown.
     """
 
     as_of: date
@@ -81,6 +82,7 @@ class MonitoringInputs:
     before: pl.DataFrame | None
     shown: int
     snapshot: str
+    recorded_since: datetime | None = None
 
     @property
     def until(self) -> datetime:
@@ -139,12 +141,24 @@ def read_monitoring(home: Home, as_of: date, params: AnomalyParams | None = None
     before, since = _before(home, as_of, params)
     machines = machines.select("machine_id", "line", "cost_per_minute").sort("machine_id")
     costs, failures = _costs(home), _failures(home, opened)
+    recorded = _recorded_since(home, opened)
     snapshot = fingerprint(
         hours, machines, costs, failures, unknown, ahead, before if before is not None else "", str(since),
-        home.settings.alerts_shown, code_version(), repr(params),
+        home.settings.alerts_shown, code_version(), repr(params), str(recorded),
     )  # fmt: skip
     return MonitoringInputs(
-        as_of, since, hours, machines, costs, failures, unknown, ahead, before, home.settings.alerts_shown, snapshot
+        as_of,
+        since,
+        hours,
+        machines,
+        costs,
+        failures,
+        unknown,
+        ahead,
+        before,
+        home.settings.alerts_shown,
+        snapshot,
+        recorded,
     )
 
 
@@ -228,6 +242,17 @@ def _failures(home: Home, opened: datetime) -> pl.DataFrame:
     return rows.select("machine_id", "component", pl.col("replaced_at").alias("at")).sort(
         "at", "machine_id", "component"
     )
+
+
+def _recorded_since(home: Home, opened: datetime) -> datetime | None:
+    """The first reading or replacement known before a moment: from then on a failure would have been on record."""
+    replaced = _raw(home, "component_replacements")["replaced_at"].min()
+    place, first = home.mart("manufacturing", "sensor_hour"), None
+    if place.exists():
+        moment = pl.col("hour_start").dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+        first = pl.scan_parquet(place).select(moment.min()).collect().item()
+    known = [at for at in (replaced, first) if isinstance(at, datetime) and at < opened]
+    return min(known, default=None)
 
 
 # --- Alerts and their price ----------------------------------------------------------------------------------------------
@@ -322,7 +347,7 @@ def _right(state: pl.DataFrame, inputs: MonitoringInputs) -> tuple[float, int]:
 def _priced(state: pl.DataFrame, inputs: MonitoringInputs, right: float) -> pl.DataFrame:
     machines = {row["machine_id"]: row for row in inputs.machines.iter_rows(named=True)}
     sensors = dict(inputs.hours.group_by("machine_id").agg(pl.col("sensor").n_unique()).iter_rows())
-    days = min(FAILURE_DAYS, max(1, _days_of_record(inputs)))
+    days = min(FAILURE_DAYS, _days_of_record(inputs))
     recent = inputs.failures.filter(pl.col("at") >= inputs.until - timedelta(days=FAILURE_DAYS))
     unseen = AHEAD_DAYS * recent.height / (days * max(1, inputs.machines.height))
     usual_cost = float(inputs.machines["cost_per_minute"].to_numpy().mean()) if inputs.machines.height else 0.0
@@ -352,8 +377,9 @@ def _priced(state: pl.DataFrame, inputs: MonitoringInputs, right: float) -> pl.D
 
 
 def _days_of_record(inputs: MonitoringInputs) -> int:
-    first = inputs.failures["at"].min()
-    return (inputs.until - first).days + 1 if isinstance(first, datetime) else FAILURE_DAYS
+    """Days in which failures were recorded: not since the first failure only, or one would look like one a day. A week at least."""
+    moments = [at for at in (inputs.failures["at"].min(), inputs.recorded_since) if isinstance(at, datetime)]
+    return max(AHEAD_DAYS, (inputs.until - min(moments)).days + 1) if moments else FAILURE_DAYS
 
 
 def _failure_of(machine: str, failures: pl.DataFrame, costs: pl.DataFrame, minute: float) -> tuple[float, float]:

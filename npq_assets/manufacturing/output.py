@@ -23,7 +23,9 @@ from npq_assets.settings import Home
 from npq_assets.storage import fingerprint, write_csv_for_people, write_json, write_parquet
 from npq_assets.version import code_version
 
-_FRAMES = ("lots", "accounts", "naive_lots", "stock", "late", "worth", "load")
+_FRAMES = ("lots", "accounts", "naive_lots", "stock", "late", "worth", "load", "setups")
+# Kept since later than the others: plans stored before have none.
+_ADDED = ("setups",)
 
 
 def save_skipped(home: Home, as_of: date, reason: str) -> None:
@@ -54,7 +56,11 @@ def load_plan(home: Home, as_of: date, inputs_hash: str | None = None) -> Produc
     facts = read_facts(folder / "plan.json")
     if facts is None or (inputs_hash is not None and facts["inputs"] != inputs_hash):
         return None
-    frames = {name: pl.read_parquet(folder / f"{name}.parquet", hive_partitioning=False) for name in _FRAMES}
+    frames = {
+        name: pl.read_parquet(place, hive_partitioning=False)
+        for name in _FRAMES
+        if (place := folder / f"{name}.parquet").exists() or name not in _ADDED
+    }
     return ProductionPlan(**frames, facts=facts)
 
 

@@ -68,6 +68,7 @@ LOTS = {
     "period_start": pl.Date, "product_id": pl.String, "machine_id": pl.String, "quantity": pl.Float64,
     "run_minutes": pl.Float64, "setup_minutes": pl.Float64,
 }  # fmt: skip
+SETUPS = {"period_start": pl.Date, "product_id": pl.String, "machine_id": pl.String}
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ class ProductionPlan:
         worth: The columns of `capacity_worth`.
         load: machine_id, period_start, regular_minutes, used_minutes, overtime_minutes.
         facts: Everything about the plan that is one number or word.
+        setups: As `SETUPS`: set-ups at a period's end for a lot of a later one, which no lot of the period shows; empty of plans
+            stored before it was kept.
     """
 
     lots: pl.DataFrame
@@ -133,6 +136,7 @@ class ProductionPlan:
     worth: pl.DataFrame
     load: pl.DataFrame
     facts: dict[str, Any] = field(default_factory=dict)
+    setups: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SETUPS))
 
 
 def periods_of(inputs: ManufacturingInputs) -> list[date]:
@@ -354,7 +358,7 @@ class _Followed:
 def _followed(cell: Cell, inputs: ManufacturingInputs) -> _Followed:
     """Whether the news of the day strains a cell's plan so much that it is worth solving again."""
     p = cell.problem
-    before = _continued(cell, inputs.in_force)
+    before = _continued(cell, inputs.in_force, inputs.setups_in_force)
     bound = _quick_bound(p)
     known = {r["cell"]: r for r in inputs.cells_in_force.iter_rows(named=True)}.get(cell.name)
     if before is not None and known is not None and not violations(p, before):
@@ -421,30 +425,19 @@ def _quick_bound(p: LotSizingProblem) -> float:
     return max(0.0, solve_tightened(p, tight.build(p, elastic=True), seconds=QUICK_SECONDS)[0].bound)
 
 
-def _continued(cell: Cell, in_force: pl.DataFrame) -> Production | None:
+def _continued(cell: Cell, in_force: pl.DataFrame, setups: pl.DataFrame) -> Production | None:
     """The plan in force on today's problem: what is left of it, and for the days behind it what the careful rule adds."""
     p = cell.problem
     if in_force.is_empty():
         return None
-    item = {name: k for k, name in enumerate(p.items)}
-    machine = {name: k for k, name in enumerate(p.machines)}
-    period = {name: k for k, name in enumerate(p.periods)}
-    quantity = np.zeros(p.shape)
-    for lot in in_force.iter_rows(named=True):
-        place = (
-            item.get(lot["product_id"]),
-            machine.get(lot["machine_id"]),
-            period.get(lot["period_start"].isoformat()),
-        )
-        if None not in place and p.eligible[place[0], place[1]]:
-            quantity[place] += lot["quantity"]
+    quantity = production_of(p, in_force).quantity
     if not (quantity > 0).any():
         return None
     last = max((d for d in in_force["period_start"]), default=None)
     known = sum(1 for name in p.periods if last is not None and date.fromisoformat(name) <= last)
     if known < len(p.periods) - 7:
         return None
-    f = flow(p, Production(quantity, quantity > 0))
+    f = flow(p, production_of(p, in_force, setups))
     if known < len(p.periods):
         tail = replace(
             p, periods=p.periods[known:], demand=p.demand[:, known:], capacity=p.capacity[:, known:],
@@ -455,12 +448,33 @@ def _continued(cell: Cell, in_force: pl.DataFrame) -> Production | None:
             initial_stock=f.stock[:, known - 1], initial_backlog=np.where(p.may_be_late, f.backlog[:, known - 1], 0.0),
         )  # fmt: skip
         quantity[:, :, known:] = economic_lots(tail).quantity
-    return Production(quantity, quantity > 0)
+    bare = Production(quantity, quantity > 0)
+    ready = replace(bare, setup=bare.setup | production_of(p, in_force, setups).setup)
+    # What a set-up was made ahead for may be gone by now.
+    saves = price(p, ready).total < price(p, bare).total - 1e-9
+    return ready if saves and len(violations(p, ready)) <= len(violations(p, bare)) else bare
+
+
+def production_of(p: LotSizingProblem, lots: pl.DataFrame, setups: pl.DataFrame | None = None) -> Production:
+    """Stored lots on a problem, as far as it has their place, with the set-ups that were made ahead (see `SETUPS`)."""
+    item, machine, period = ({name: k for k, name in enumerate(names)} for names in (p.items, p.machines, p.periods))
+    quantity, ahead = np.zeros(p.shape), np.zeros(p.shape, bool)
+    for frame in (lots, setups):
+        for row in frame.iter_rows(named=True) if frame is not None else ():
+            i, m = item.get(row["product_id"]), machine.get(row["machine_id"])
+            t = period.get(row["period_start"].isoformat())
+            if i is None or m is None or t is None or not p.eligible[i, m]:
+                continue
+            if frame is lots:
+                quantity[i, m, t] += row["quantity"]
+            else:
+                ahead[i, m, t] = True
+    return Production(quantity, (quantity > 0) | ahead)
 
 
 def assemble(inputs: ManufacturingInputs, planned: Sequence[PlannedCell]) -> ProductionPlan:
     """The frames of a plan from its cells."""
-    lots, accounts, naive_lots, stock, worth, load = [], [], [], [], [], []
+    lots, accounts, naive_lots, stock, worth, load, ahead = [], [], [], [], [], [], []
     totals = {"expected_cost": 0.0, "naive_cost": 0.0, "lower_bound": 0.0}
     kinds: dict[str, float] = {}
     relaxed: list[str] = []
@@ -488,6 +502,10 @@ def assemble(inputs: ManufacturingInputs, planned: Sequence[PlannedCell]) -> Pro
         stock.append(_stock(p, one.production, f))
         load.append(_load(p, f))
         worth.append(one.result.duals)
+        ahead += [
+            (date.fromisoformat(p.periods[t]), p.items[i], p.machines[m])
+            for i, m, t in np.argwhere(one.production.setup & (one.production.quantity <= 1e-6))
+        ]
     made = _together(lots, {**LOTS, "setups": pl.Float64, "overtime_minutes": pl.Float64, "expected_cost": pl.Float64,
                             "reason": pl.String})  # fmt: skip
     ids = {
@@ -536,6 +554,7 @@ def assemble(inputs: ManufacturingInputs, planned: Sequence[PlannedCell]) -> Pro
             "skipped": list(inputs.skipped),
             "relaxed": relaxed,
         },
+        setups=pl.DataFrame(ahead, schema=SETUPS, orient="row").sort(list(SETUPS)),
     )  # fmt: skip
 
 

@@ -55,6 +55,8 @@ class QualityDecision:
         signals: The columns of `process_signals`.
         accounts: decision_id, expected_cost, naive_expected_cost, lower_bound of each alert on a unit of the day before, and of
             all those units let pass.
+        units: decision_id, unit_id, is_alerted, inspection_cost, miss_cost, booked_probability of the units booked; empty of
+            decisions stored before it was kept.
         facts: Everything that is one number or word.
     """
 
@@ -62,6 +64,7 @@ class QualityDecision:
     signals: pl.DataFrame
     accounts: pl.DataFrame
     facts: dict[str, Any] = field(default_factory=dict)
+    units: pl.DataFrame = field(default_factory=lambda: _units([]))
 
 
 def held_out(inputs: QualityInputs) -> HeldOut:
@@ -138,6 +141,8 @@ def decide_quality(inputs: QualityInputs, judged: HeldOut) -> QualityDecision:
     quiet = p < alarm.threshold
     missed = float(y[quiet].mean()) if quiet.any() else 0.0
     rows, accounts = [], []
+    booked: list[tuple[Any, ...]] = []
+    rest = decision_id(inputs.as_of, "manufacturing", KIND, ("units let pass",), inputs.snapshot)
     passed = np.zeros(3)
     wanted: list[int] = []
     units = inputs.open.to_dicts()
@@ -150,7 +155,9 @@ def decide_quality(inputs: QualityInputs, judged: HeldOut) -> QualityDecision:
         if chance[i] >= limits[i]:
             wanted.append(i)
         elif unit["is_new"]:
-            left = max(missed, float(chance[i])) * unit["miss_cost"]
+            defect = max(missed, float(chance[i]))
+            left = defect * unit["miss_cost"]
+            booked.append((rest, unit["unit_id"], False, look, unit["miss_cost"], defect))
             passed += (left, share * look + (1.0 - share) * left, min(left, look))
     reasons = dict(zip(wanted, model.reasons(at[wanted]), strict=True)) if wanted else {}
     for i in wanted:
@@ -165,14 +172,15 @@ def decide_quality(inputs: QualityInputs, judged: HeldOut) -> QualityDecision:
         )  # fmt: skip
         if unit["is_new"]:  # a unit that waits is alerted again, but answers once
             accounts.append((key, look, share * look + (1.0 - share) * miss, min(miss, look)))
-    key = decision_id(inputs.as_of, "manufacturing", KIND, ("units let pass",), inputs.snapshot)
-    accounts.append((key, float(passed[0]), float(passed[1]), float(passed[2])))
+            booked.append((key, unit["unit_id"], True, look, unit["miss_cost"], float(chance[i])))
+    accounts.append((rest, float(passed[0]), float(passed[1]), float(passed[2])))
     stamp = (pl.lit(inputs.as_of).alias("as_of"), pl.lit(inputs.snapshot).alias("input_snapshot"))
     return QualityDecision(
         _alerts(rows).with_columns(*stamp),
         signals,
         _accounts(accounts, inputs),
         _facts(inputs, alarm, p, y, inputs.open.height, len(rows)),
+        _units(booked),
     )
 
 
@@ -187,6 +195,14 @@ def _alerts(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=_ALERTS, orient="row").with_columns(
         pl.lit(None, pl.Date).alias("as_of"), pl.lit(None, pl.String).alias("input_snapshot")
     )
+
+
+def _units(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
+    schema = {
+        "decision_id": pl.String, "unit_id": pl.String, "is_alerted": pl.Boolean, "inspection_cost": pl.Float64,
+        "miss_cost": pl.Float64, "booked_probability": pl.Float64,
+    }  # fmt: skip
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _accounts(rows: list[tuple[Any, ...]], inputs: QualityInputs) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from npq_assets.manufacturing.plan import (
     ProductionPlan,
     cells_of,
     late_orders_of,
+    production_of,
 )
 from npq_assets.optimization.lot_sizing import (
     LotSizingProblem,
@@ -91,7 +92,7 @@ def move_order(inputs: ManufacturingInputs, plan: ProductionPlan, order_id: str,
     order = inputs.orders.filter(pl.col("order_id") == order_id).row(0, named=True)
     product = str(order["product_id"])
     now, then = _cell(inputs, product), _cell(moved, product)
-    before = _production(now.problem, plan.lots)
+    before = production_of(now.problem, plan.lots, plan.setups)
     start = before if now.problem.shape == then.problem.shape else None
     params = Params(seconds=inputs.settings.solver_seconds, gap=GAP, nodes=NODES, worth=False)
     result = solve(then.problem, params, start)
@@ -125,17 +126,6 @@ def _cell(inputs: ManufacturingInputs, product: str) -> Cell:
         if product in cell.products:
             return cell
     raise NpqError(f"product {product!r} is in no plan: it has no routing on a machine; see manufacturing.routings")
-
-
-def _production(p: LotSizingProblem, lots: pl.DataFrame) -> Production:
-    quantity = np.zeros(p.shape)
-    item, machine = ({name: k for k, name in enumerate(names)} for names in (p.items, p.machines))
-    period = {name: k for k, name in enumerate(p.periods)}
-    for lot in lots.iter_rows(named=True):
-        place = item.get(lot["product_id"]), machine.get(lot["machine_id"]), period.get(lot["period_start"].isoformat())
-        if None not in place:
-            quantity[place] += lot["quantity"]
-    return Production(quantity, quantity > 0)
 
 
 def _lots(p: LotSizingProblem, plan: Production) -> pl.DataFrame:

@@ -121,6 +121,9 @@ def solve(
     """
     _check(problem)
     started = time.monotonic()
+    if not problem.demand.shape[0]:
+        periods = problem.demand.shape[2]
+        return StochasticResult(np.zeros((0, periods)), 0.0, 0.0, np.zeros(periods), "optimal", 0, 0.0)
     curves = _Curves(problem)
     n, periods = curves.shape
     grid = (
@@ -147,9 +150,27 @@ def solve(
         # The first, coarse grid has told where to look; from then on breakpoints are only added.
         kept = [np.zeros((n, periods, 1)), curves.top[:, :, None]] if count == 1 else [grid]
         grid = np.sort(np.concatenate([*kept, *near], axis=2), axis=2)
+    if not np.isfinite(best_cost):  # no program was solved in time
+        best = _scaled(problem, curves)
+        best_cost = float(curves.value(best).sum())
+    if not np.isfinite(bound):
+        bound = float(curves.value(curves.cheapest(np.zeros(curves.shape))).sum())
     orders = np.maximum(np.diff(best, axis=1, prepend=0.0), 0.0)
     status = "optimal" if best_cost - bound <= tolerance * max(1.0, abs(best_cost)) else "feasible"
     return StochasticResult(orders, best_cost, min(bound, best_cost), worth, status, count, time.monotonic() - started)
+
+
+def _scaled(problem: StochasticProblem, curves: _Curves) -> Array:
+    """Cumulative orders of the newsvendors, each period's cut in proportion to what the capacity has room for (n, T)."""
+    wanted = np.maximum.accumulate(curves.cheapest(np.zeros(curves.shape)), axis=1)
+    use = np.ones(curves.shape[0]) if problem.use is None else problem.use
+    plan, so_far = np.zeros(curves.shape), np.zeros(curves.shape[0])
+    for t in range(curves.shape[1]):
+        more = np.maximum(wanted[:, t] - so_far, 0.0)
+        needed = float(use @ more)
+        so_far = so_far + more * min(1.0, float(problem.capacity[t]) / needed if needed > 0 else 1.0)
+        plan[:, t] = so_far
+    return plan
 
 
 _SMALL = 1_000_000
@@ -201,8 +222,9 @@ def _check(problem: StochasticProblem) -> None:
             raise NpqError(
                 f"{name} holds a negative number or none at position {int(np.argmax(~(np.asarray(values) >= 0)))}"
             )
-    if not np.isfinite(problem.demand).all():
-        raise NpqError("demand holds numbers that are not finite")
+    for name in ("demand", "on_hand", "holding_cost", "shortage_cost"):
+        if not np.isfinite(getattr(problem, name)).all():
+            raise NpqError(f"{name} holds numbers that are not finite")
 
 
 class _Curves:

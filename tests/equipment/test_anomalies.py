@@ -202,3 +202,16 @@ def test_no_rows_no_alerts_and_a_machine_that_vanished_keeps_its_alert() -> None
     assert watch(frame.head(0), BEGIN, UNTIL, None, PARAMS).schema == pl.Schema(ALERTS)
     state = alerts(frame)
     assert watch(frame.head(0), UNTIL, UNTIL + timedelta(days=1), state, PARAMS).equals(state)
+
+
+def test_readings_that_cannot_be_do_not_hide_those_that_can() -> None:
+    """One reading in a hundred of the past is a thousand million: the sensor's shift is seen all the same."""
+    hour = (pl.col("hour_start") - BEGIN).dt.total_hours()
+    shifted = changed(
+        machine(), value=pl.col("value") + 15, lowest=pl.col("lowest") + 15, highest=pl.col("highest") + 15
+    )
+    glitch = (hour % 97 == 5) & (hour < FAULT) & (pl.col("sensor") == "s1")
+    wild = shifted.with_columns(pl.when(glitch).then(1e9).otherwise("value").alias("value"))
+    for frame in (shifted, wild):
+        found = watch(frame, at(FAULT), at(FAULT + 48), None, PARAMS).filter(pl.col("kind") == "level")
+        assert found.height == 1 and found["sensors"][0].startswith("s1"), "the first named is the worst"

@@ -70,6 +70,26 @@ def test_remaining_life_is_found_within_its_interval(monkeypatch: pytest.MonkeyP
     assert found.prediction["unit"].to_list() == list(range(1, 31))
 
 
+def test_one_reading_that_is_none_changes_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gap in the fifth cycle left the sensor unknown for the rest of the machine's life, and its answer a guess by age."""
+    small = boosted("regression", trees=80, leaves=8, rate=0.08, least=30)
+    monkeypatch.setattr(useful_life, "candidates", lambda: {"a": small, "their mean": small})
+    train, _ = engines(14, 1)
+    asked, _ = engines(6, 2, cut=True)
+    whole = predict(train, asked)
+    fifth = pl.when(pl.col("cycle") == 5)
+    for gap in (float("nan"), float("inf"), None):
+        holed = [
+            frame.with_columns(fifth.then(pl.lit(gap)).otherwise("heat").alias("heat")) for frame in (train, asked)
+        ]
+        found = predict(*holed)
+        assert found.prediction["rul_pred"].to_numpy() == pytest.approx(whole.prediction["rul_pred"].to_numpy(), abs=6)
+        assert found.rmse == pytest.approx(whole.rmse, rel=0.1)
+    mute = asked.with_columns(pl.when(pl.col("unit") == 3).then(None).otherwise("flow").alias("flow"))
+    with pytest.raises(NpqError, match="flow of machine 3 was never read"):
+        predict(train, mute)
+
+
 def test_nasa_score_by_hand() -> None:
     assert nasa_score(np.array([50.0, 50.0]), np.array([60.0, 37.0])) == pytest.approx(2 * (np.e - 1))
 

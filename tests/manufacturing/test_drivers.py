@@ -140,3 +140,32 @@ def test_the_log_becomes_targets_of_the_longest_operation_before_the_day() -> No
     assert one["age"] == pytest.approx(4.0, abs=0.01) and one["standing"] == pytest.approx(0.5)
     assert {f.column for f in factors} >= {"machine_id", "shift", "lot"}
     assert len(find_drivers(rows, factors, TARGETS).summary) == 3
+
+
+def test_runs_of_which_nothing_was_good_and_standstill_without_a_run_count() -> None:
+    """Every fourth late run is all scrap; at night nothing runs and the machine stands."""
+    rng = np.random.default_rng(2)
+    log = []
+    for k in range(120):
+        for shift in ("early", "late"):
+            bad = shift == "late" and k % 4 == 0
+            scrap = 102.0 if bad else float(2.0 + rng.normal(0, 0.3))
+            log.append((k, shift, 102.0 - scrap, scrap, 100.0, 0.0, 50.0))
+        log.append((k, "night", 0.0, 0.0, 0.0, 60.0 * (k % 3), 0.0))
+    schema = ["k", "shift", "good_quantity", "scrap_quantity", "run_minutes", "down_minutes", "energy_kwh"]
+    production = pl.DataFrame(log, schema=schema, orient="row").select(
+        (pl.lit(date(2024, 1, 1)) + pl.duration(days="k")).alias("produced_on"), pl.lit("m").alias("machine_id"),
+        pl.lit("p").alias("product_id"), pl.lit(1).alias("operation"), *schema[1:], pl.lit(0.0).alias("setup_minutes"),
+        pl.lit(0).alias("setups"), (pl.col("good_quantity") + pl.col("scrap_quantity")).alias("standard_minutes"),
+    )  # fmt: skip
+    machines = pl.DataFrame({"machine_id": ["m"], "installed_on": [date(2020, 1, 1)]})
+    products = pl.DataFrame({"product_id": ["p"], "family": ["f"]})
+    sensors = pl.DataFrame(
+        schema={"machine_id": pl.String, "measured_on": pl.Date, "sensor": pl.String, "value": pl.Float64}
+    )
+    rows, factors = driver_rows(production, machines, products, sensors, date(2024, 5, 1))
+    assert rows["standing"].mean() == pytest.approx(1.0)
+    late = row(find_drivers(rows, factors).findings.filter(pl.col("target") == "scrap"), "shift late")
+    assert late["low"] < 24.5 < late["high"] and late["conclusive"]  # type: ignore[operator]
+    worst = rows.filter(pl.col("good_quantity") == 0)
+    assert worst.height == 30 and (worst["output"] == 0.0).all() and worst["energy"].null_count() == 30

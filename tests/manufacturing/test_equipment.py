@@ -1,6 +1,7 @@
 """Decisions about equipment from marts small enough to see through: point in time, stuck sensors, the gate before machines."""
 
 from collections.abc import Callable
+from datetime import UTC as ZONE
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from npq_assets.contracts import DECISIONS
 from npq_assets.equipment.maintenance import HORIZON
 from npq_assets.equipment.maintenance_program import MaintenanceProblem, solve
 from npq_assets.errors import NpqError, Unavailable
+from npq_assets.evaluation.ledger import ledger_rows
 from npq_assets.manufacturing import approval
 from npq_assets.manufacturing.equipment_inputs import read_control, read_maintenance, read_quality
 from npq_assets.manufacturing.equipment_outcome import realized_cost
 from npq_assets.manufacturing.equipment_output import control_of, load, maintenance_of, quality_of, skipped
 from npq_assets.manufacturing.inputs import STOPS_FILE, _calendar, plan_folder
 from npq_assets.manufacturing.maintenance import _sharing_windows, _Standstill, plan_maintenance
+from npq_assets.manufacturing.quality_outcome import realized_cost as quality_cost
+from npq_assets.manufacturing.quality_outcome import settle_quality
 from npq_assets.publishing import read_decisions, write_decisions
 from npq_assets.settings import Home
 from npq_assets.storage import write_parquet
@@ -178,6 +182,28 @@ def test_the_plans_standstill_is_taken_from_the_machines_time(home: Home) -> Non
     assert rows["m1", AS_OF][0] == 0.0
 
 
+def test_a_stop_longer_than_a_days_work_goes_on_when_work_would(home: Home) -> None:
+    """Two replacements take 600 minutes of a day of 480; the next is closed, and the one after has the rest."""
+    calendar = pl.read_parquet(home.mart("manufacturing", "machine_calendar"))
+    closed = pl.DataFrame([("m2", AS_OF + timedelta(days=2), 0.0, 0.0, None)], schema=calendar.schema, orient="row")
+    put(home, "machine_calendar", pl.concat([calendar, closed]))
+    on = AS_OF + timedelta(days=1)
+    stops = pl.DataFrame({"machine_id": ["m2"], "on": [on], "minutes": [600.0]})
+    write_parquet(stops, plan_folder(home, AS_OF) / STOPS_FILE)
+    machines = pl.read_parquet(home.mart("manufacturing", "machines"))
+    rows = {(m, d): minutes for m, d, minutes, _ in _calendar(home, machines, AS_OF).iter_rows()}
+    assert [rows["m2", on + timedelta(days=k)] for k in range(3)] == [0.0, 0.0, 360.0]
+    assert ("m2", on + timedelta(days=3)) not in rows
+
+
+def test_a_replacement_that_fits_into_no_day_is_named(home: Home) -> None:
+    costs = pl.read_parquet(home.mart("manufacturing", "component_costs"))
+    put(home, "component_costs", costs.with_columns(pl.lit(700.0).alias("planned_minutes")))
+    found = plan_maintenance(read_maintenance(home, AS_OF))
+    assert found.plan.is_empty()
+    assert any("belt: a replacement of 700 minutes fits into no day" in line for line in found.facts["skipped"])
+
+
 def test_a_week_is_settled_at_the_plans_own_prices(home: Home) -> None:
     accounts = pl.DataFrame(
         {"machine_id": ["m1", "m2"], "component": ["belt"] * 2, "decision_id": ["a", "b"], "planned_price": [100.0] * 2,
@@ -308,6 +334,112 @@ def test_a_unit_that_waits_is_alerted_again_but_booked_once(tmp_path: Path) -> N
     booked = again.alerts.filter(pl.col("decision_id").is_in(again.accounts["decision_id"].implode()))
     assert set(first.alerts["decision_id"]) <= set(first.accounts["decision_id"])
     assert not waiting & set(booked["unit_id"])
+
+
+def test_alerts_and_what_was_let_pass_are_settled_by_what_inspection_found(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    units(home)
+    leaks = pl.when(pl.col("unit_id").is_in(["u59-01", "u59-02"])).then(17.0).otherwise(pl.col("value")).alias("value")
+    put(home, "unit_quality", pl.read_parquet(home.mart("manufacturing", "unit_quality")).with_columns(leaks))
+    found, _ = quality_of(home, AS_OF)
+    assert found is not None
+    ledger = ledger_rows("manufacturing", "quality_alerts", found.accounts, found.facts)
+    write_decisions(home, DECISIONS["all.ledger"], AS_OF, ledger)
+    alerted, passed = (found.units.filter(pl.col("is_alerted") == on) for on in (True, False))
+    share, rest = found.facts["usually_inspected"], passed["decision_id"][0]
+    assert alerted.height == 2 and 0.4 < share < 0.6
+
+    def inspect(unit: str, defect: str | None, days: int = 0) -> None:
+        at = datetime.combine(AS_OF + timedelta(days=days), datetime.min.time()).replace(hour=9, tzinfo=ZONE)
+        mine = pl.col("unit_id") == unit
+        frame = pl.read_parquet(home.mart("manufacturing", "unit_quality"))
+        put(home, "unit_quality", frame.with_columns(
+            pl.when(mine).then(pl.lit(at)).otherwise("inspected_at").cast(frame["inspected_at"].dtype).alias("inspected_at"),
+            pl.when(mine).then(pl.lit(defect)).otherwise("defect").alias("defect"),
+            (mine | pl.col("is_inspected")).alias("is_inspected"),
+        ))  # fmt: skip
+
+    def row(decision: str) -> dict[str, object]:
+        rows = read_decisions(home, DECISIONS["all.ledger"], AS_OF)
+        return rows.filter(pl.col("decision_id") == decision).row(0, named=True)
+
+    tomorrow, gone = AS_OF + timedelta(days=1), AS_OF + timedelta(days=3)
+    assert settle_quality(home, tomorrow) == {}, "nothing was inspected, so nothing is known"
+    inspect(alerted["unit_id"][0], "leak")
+    assert settle_quality(home, AS_OF) == {}, "not known before it happened"
+    assert settle_quality(home, tomorrow) == {AS_OF: 1}
+    mine = row(alerted["decision_id"][0])
+    assert (mine["realized_cost"], mine["hindsight_cost"], mine["basis"]) == (1.0, 1.0, "observed")
+    assert mine["naive_realized_cost"] == pytest.approx(share * 1.0 + (1 - share) * 30.0)
+    assert settle_quality(home, tomorrow) == {}
+    # A unit let pass leaks: a miss, and the others count as they were booked.
+    inspect(passed["unit_id"][0], "leak", 2)
+    assert settle_quality(home, gone - timedelta(days=1)) == {}, "it has not left yet"
+    assert settle_quality(home, gone) == {AS_OF: 1}
+    others = float(passed["booked_probability"][1:].sum()) * 30.0
+    assert row(rest)["realized_cost"] == pytest.approx(30.0 + others)
+    assert row(rest)["basis"] == "expected" and settle_quality(home, gone) == {}
+    # Further inspections land late: what they found takes the place of what was expected.
+    for unit in passed["unit_id"][1:]:
+        inspect(unit, None, 20)
+    late = AS_OF + timedelta(days=25)
+    assert settle_quality(home, late) == {AS_OF: 1}
+    final = row(rest)
+    assert (final["realized_cost"], final["hindsight_cost"], final["basis"]) == (30.0, 1.0, "observed")
+    assert final["naive_realized_cost"] == pytest.approx(share * passed.height + (1 - share) * 30.0)
+    assert settle_quality(home, late) == {}
+
+
+def test_a_unit_that_a_later_alert_caught_cost_its_inspection_and_no_miss(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"decision_id": ["d"] * 2, "unit_id": ["a", "b"], "is_alerted": [False] * 2,
+                         "inspection_cost": [1.0] * 2, "miss_cost": [30.0] * 2, "booked_probability": [0.1] * 2})  # fmt: skip
+    found = pl.DataFrame({"unit_id": ["a", "b"], "is_defective": [1.0, 1.0]})
+    assert quality_cost(rows, 0.5, found, {"a"}, left=True)["realized_cost"].to_list() == [31.0]
+    assert quality_cost(rows, 0.5, found.clear(), {"a"}, left=True).is_empty(), "nothing known of any of them"
+
+
+def test_quality_decided_before_units_were_kept_is_read_and_stays_open(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    units(home)
+    found, _ = quality_of(home, AS_OF)
+    assert found is not None
+    ledger = ledger_rows("manufacturing", "quality_alerts", found.accounts, found.facts)
+    write_decisions(home, DECISIONS["all.ledger"], AS_OF, ledger)
+    (plan_folder(home, AS_OF) / "quality_units.parquet").unlink()
+    assert load(home, AS_OF, "quality").units.is_empty()
+    assert settle_quality(home, AS_OF + timedelta(days=9)) == {}
+
+
+def test_the_usual_share_is_that_of_the_last_weeks_before_alerts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every second unit was inspected until four weeks ago, every fourth since; npq has alerted in the last week."""
+    monkeypatch.setattr("npq_assets.manufacturing.equipment_inputs.RULE_UNITS", 12 * 12)
+    home = Home.at(tmp_path)
+    units(home)
+    frame = pl.read_parquet(home.mart("manufacturing", "unit_quality"))
+    dropped = (pl.col("measured_at").dt.date() >= AS_OF - timedelta(days=28)) & (
+        pl.col("unit_id").str.slice(-2).cast(pl.Int64) % 4 != 0
+    )
+    seen = pl.col("is_inspected") & ~dropped
+    unseen = [pl.when(seen).then(c).alias(c) for c in ("inspected_at", "defect")]
+    frame = frame.with_columns(*unseen, seen.alias("is_inspected"))
+    put(home, "unit_quality", frame)
+    assert read_quality(home, AS_OF).inspected_share == 0.25
+    # Inspections that follow alerts are not the rule.
+    alerted = frame["measured_at"].dt.date() >= AS_OF - timedelta(days=9)
+    kept = pl.Series(frame["is_inspected"] & ~alerted)
+    put(home, "unit_quality", frame.with_columns(
+        kept, pl.when(kept).then("inspected_at").alias("inspected_at"), pl.when(kept).then("defect").alias("defect"),
+    ))  # fmt: skip
+    assert read_quality(home, AS_OF).inspected_share < 0.25
+    table = DECISIONS["manufacturing.quality_alerts"]
+    write_decisions(home, table, AS_OF - timedelta(days=8), table.empty())
+    row = {"unit_id": ["u51-01"], "defect_probability": [0.9], "likely_defect": ["leak"], "action": ["hold and inspect"],
+           "machine_id": ["m1"], "product_id": ["p"], "threshold": [0.1], "expected_saving": [3.0], "reason": ["seal"],
+           "decision_id": ["d"], "as_of": [AS_OF - timedelta(days=6)], "input_snapshot": ["s"]}  # fmt: skip
+    write_decisions(home, table, AS_OF - timedelta(days=6), pl.DataFrame(row))
+    assert read_quality(home, AS_OF).inspected_share == 0.25
 
 
 def test_without_defects_the_charts_still_speak(tmp_path: Path) -> None:

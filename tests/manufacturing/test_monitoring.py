@@ -144,6 +144,17 @@ def test_one_clear_alarm_for_each_thing_that_is_wrong(found: Monitoring) -> None
     assert all(FAULT - timedelta(hours=1) <= row["opened_at"] <= FAULT + timedelta(hours=24) for row in rows.values())
 
 
+def test_the_first_failure_on_record_is_not_one_a_day(plant: Plant) -> None:
+    """Five machines, forty days of record, one failure: yesterday or long ago, a week's chance is 7 of 200 machine-days."""
+    inputs = read_monitoring(plant.home, AS_OF)
+    assert inputs.recorded_since == BEGIN
+    mute = "mute"
+    for at in (BEGIN + timedelta(days=3), inputs.until - timedelta(hours=12)):
+        alerts = monitor(replace(inputs, failures=inputs.failures.with_columns(pl.lit(at).alias("at")))).state
+        risk = alerts.filter((pl.col("machine_id") == mute) & (pl.col("kind") == "silent"))["money_at_risk"][0]
+        assert risk == pytest.approx(7 / (41 * 5) * (800 + 200 * 1), rel=0.03)
+
+
 def test_ranked_by_money_at_risk_by_hand(found: Monitoring) -> None:
     assert found.rows["money_at_risk"].is_sorted(descending=True)
     [hot] = found.rows.filter(pl.col("machine_id") == "hot").to_dicts()

@@ -22,10 +22,19 @@ from npq_assets.manufacturing.output import (
     load_schedule,
     write_dispatch_lists,
 )
-from npq_assets.manufacturing.plan import ProductionPlan, plan_production
+from npq_assets.manufacturing.plan import (
+    SETUPS,
+    Cell,
+    ProductionPlan,
+    _continued,
+    cells_of,
+    plan_production,
+    production_of,
+)
 from npq_assets.manufacturing.schedule import JobSchedule, _by_job, _closed, peg, problem_of, schedule_jobs
 from npq_assets.manufacturing.what_if import move_order
 from npq_assets.optimization.job_shop import dispatch
+from npq_assets.optimization.lot_sizing import LotSizingProblem, Production, price
 from npq_assets.publishing import read_decisions
 from npq_assets.settings import Home
 from npq_assets.storage import write_parquet
@@ -336,6 +345,52 @@ def test_what_plans_cost_is_booked_where_it_is_known_and_nowhere_else(home: Home
     assert realized_cost(weekly, first, end)["stock"].to_list() == pytest.approx([0.2, 0.2])
     edit(weekly, "plant_stock", lambda f: f.filter((pl.col("counted_on") - first).dt.total_days() % 7 == 0))
     assert realized_cost(weekly, first, end)["stock"].to_list() == pytest.approx([0.2, 0.2])
+
+
+def test_set_ups_made_ahead_are_part_of_the_stored_plan(inputs: ManufacturingInputs, plan: ProductionPlan) -> None:
+    """A machine changes over at the end of the first day, which has time, for the lot that fills the second."""
+    days = ("2024-07-01", "2024-07-02")
+    p = LotSizingProblem(
+        items=("a", "b"), machines=("m",), periods=days, demand=np.array([[50.0, 0.0], [0.0, 100.0]]),
+        run_time=np.ones((2, 1)), setup_time=np.full((2, 1), 20.0), setup_cost=np.full((2, 1), 5.0),
+        capacity=np.array([[100.0, 100.0]]), holding_cost=np.ones(2), overtime_limit=np.array([[60.0, 60.0]]),
+        overtime_cost=np.array([3.0]), late_cost=np.full(2, 50.0), carry_over=True,
+    )  # fmt: skip
+    quantity = np.zeros((2, 1, 2))
+    quantity[0, 0, 0], quantity[1, 0, 1] = 50.0, 100.0
+    ahead = quantity > 0
+    ahead[1, 0, 0] = True
+    whole = Production(quantity, ahead)
+    lost = price(p, Production(quantity, quantity > 0)).total - price(p, whole).total
+    assert lost == pytest.approx(20 * 3.0)
+    lots = pl.DataFrame(
+        {"period_start": days, "product_id": ["a", "b"], "machine_id": ["m"] * 2, "quantity": [50.0, 100.0]}
+    )
+    lots = lots.with_columns(pl.col("period_start").str.to_date())
+    setups = pl.DataFrame([(datetime(2024, 7, 1).date(), "b", "m")], schema=SETUPS, orient="row")
+    assert price(p, production_of(p, lots, setups)).total == price(p, whole).total
+    followed = _continued(Cell("one", p, ("a", "b")), lots, setups)
+    assert followed is not None and price(p, followed).total == price(p, whole).total
+    # Where the second day's lot is gone, nobody changes over for it.
+    gone = _continued(
+        Cell("one", p, ("a", "b")),
+        lots.head(1).with_columns(pl.lit(days[1]).str.to_date().alias("period_start")),
+        setups,
+    )
+    assert gone is not None and not gone.setup[1].any()
+    # The stored plan costs what it said it would.
+    stored = sum(price(c.problem, production_of(c.problem, plan.lots, plan.setups)).total for c in cells_of(inputs))
+    assert stored == pytest.approx(plan.facts["expected_cost"], abs=0.05)
+
+
+def test_a_plan_stored_before_set_ups_were_kept_is_read(home: Home, tmp_path: Path) -> None:
+    at = other(home, tmp_path)
+    for folder in ("plans", "decisions"):
+        shutil.copytree(home.root / folder, at.root / folder)
+    next((at.root / "plans").rglob(f"as_of={AS_OF}/setups.parquet")).unlink()
+    found = load_plan(at, AS_OF)
+    assert found is not None and found.setups.is_empty()
+    assert read_inputs(at, AS_OF + timedelta(days=1)).in_force.height
 
 
 def test_a_plan_that_nobody_got_is_not_followed(home: Home, tmp_path: Path) -> None:

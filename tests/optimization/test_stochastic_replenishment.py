@@ -1,5 +1,7 @@
 """Shared capacities over several periods: the same optimum as the extensive form, with a proof."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -85,3 +87,24 @@ def test_nonsense_is_refused_by_name() -> None:
         solve(StochasticProblem(p.demand, p.on_hand, p.holding_cost, p.shortage_cost, np.ones(3)))
     with pytest.raises(NpqError, match="holding_cost holds a negative number"):
         solve(StochasticProblem(p.demand, p.on_hand, -p.holding_cost, p.shortage_cost, p.capacity))
+
+
+def test_without_time_the_plan_keeps_capacities_and_is_not_called_optimal() -> None:
+    p = instance(3)
+    result = solve(p, seconds=0.0)
+    assert result.status == "feasible" and result.rounds == 0
+    assert result.objective == pytest.approx(expected_cost(p, result.orders), rel=1e-9)
+    assert result.bound <= solve(p).objective <= result.objective < expected_cost(p, np.zeros(p.demand.shape[::2]))
+    assert ((p.use @ result.orders) <= p.capacity + 1e-6).all()
+    assert 0 < result.gap < np.inf
+    none = StochasticProblem(np.zeros((0, 5, 4)), *(np.zeros(0) for _ in range(3)), np.full(4, 9.0))
+    assert solve(none).orders.shape == (0, 4)
+
+
+@pytest.mark.parametrize("field", ["demand", "on_hand", "holding_cost", "shortage_cost"])
+def test_what_is_not_finite_is_named(field: str) -> None:
+    p = instance(0)
+    values = getattr(p, field).copy()
+    values.flat[0] = np.inf
+    with pytest.raises(NpqError, match=field):
+        solve(replace(p, **{field: values}))
