@@ -65,10 +65,11 @@ def require_landing(home: Home) -> None:
 
 def decide(home: Home, domain: str, as_of: date | None, say: Callable[[str], None]) -> None:
     """Runs a domain as of a day (else the latest) and prints the summary."""
+    require_landing(home)
+    # Behind the check: a home that was mistyped must not wait for the libraries.
     from npq_assets.reporting.summary import summary_table
     from npq_assets.retail.output import read_summary
 
-    require_landing(home)
     started = time.monotonic()
     decider = Decider(home, domain, say)
     day = as_of or decider.latest()

@@ -22,11 +22,15 @@ settings.load_profile("npq")
 LONGEST_FIRST = (
     "graph/test_run.py",
     "graph/test_robustness.py",
-    "graph/test_foresight.py",
     "manufacturing/test_plant.py",
-    "company/test_simulate.py",
-    "warehouse/test_models.py",
+    "graph/test_foresight.py",
     "test_cli.py",
+    "forecasting/test_forecast.py",
+    "ingestion/test_days.py",
+    "warehouse/test_models.py",
+    "optimization/test_routing.py",
+    "ingestion/test_dirty.py",
+    "company/test_simulate.py",
 )
 
 

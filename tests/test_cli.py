@@ -12,7 +12,7 @@ from tests.ingestion.test_rules import HEADER, land
 
 
 def npq(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, "-m", "npq_assets.cli", *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "npq_assets.cli", *words], capture_output=True, text=True, timeout=900)
     assert done.returncode == code, done.stderr
     return done
 

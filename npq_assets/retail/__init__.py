@@ -7,9 +7,10 @@ The way of customers: `customer_inputs` > `customer_book` (prospects, segments, 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dagster as dg
+if TYPE_CHECKING:  # Commands that read a plan or forget a customer need no Dagster, which takes a second to load.
+    import dagster as dg
 
 
 def system_assets() -> list[Any]:

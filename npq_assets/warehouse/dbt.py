@@ -174,22 +174,28 @@ class Invocation:
     def stream(self) -> Iterator[dict[str, Any]]:
         """Runs dbt and yields its events as dictionaries while it works; the warehouse file is free afterwards.
 
+        Events of level debug are left out: a build makes thousands of them, each costs as much as a small query to convert,
+        and what became of a model or a test is an event of a higher level.
+
         Raises:
             RunError: A model failed or dbt could not start; failed tests are events, not errors.
         """
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
         from dbt.cli.main import dbtRunner
+        from dbt_common.events.base_types import EventMsg
         from dbt_common.events.functions import msg_to_dict
 
         self.home.warehouse.parent.mkdir(parents=True, exist_ok=True)
         events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         outcome: list[Any] = []
 
+        def tell(event: EventMsg) -> None:
+            if event.info.level != "debug":
+                events.put(msg_to_dict(event))
+
         def work() -> None:
             try:
-                runner = dbtRunner(
-                    manifest=_manifest_object(), callbacks=[lambda event: events.put(msg_to_dict(event))]
-                )
+                runner = dbtRunner(manifest=_manifest_object(), callbacks=[tell])
                 outcome.append(runner.invoke(self._words(self.home.root / "warehouse" / "target")))
             finally:
                 DuckDBConnectionManager.close_all_connections()

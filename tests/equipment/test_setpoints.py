@@ -42,7 +42,8 @@ def test_a_dry_run_is_the_default_and_sends_nothing(tmp_path: Path) -> None:
 @given(st.floats(allow_nan=True, allow_infinity=True), st.floats(allow_nan=True, allow_infinity=True))
 def test_nothing_outside_the_limits_passes_the_last_door(value: float, low: float) -> None:
     point = replace(SPEED, value=value, low=low)
-    allowed = all(map(math.isfinite, (value, low))) and low <= value <= 120
+    # The value in force must be allowed, too: to it the machine is set back.
+    allowed = all(map(math.isfinite, (value, low))) and low <= value <= 120 and low <= SPEED.previous
     assert (refusal(point) == "") == allowed
     assert refusal(point, {SPEED.key: (100.0, 105.0)}) == "" if allowed and 100 <= value <= 105 else True
     if not 100 <= value <= 105:
