@@ -31,6 +31,7 @@ HISTORY_DAYS = 240
 _MOST_PLACES = 2_000
 # Hours for which an observation of the weather says something.
 _WET_HOURS = 12
+_SLOWER = 1.1
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,9 @@ def read_inputs(
     deliveries, vehicles, places, km, minutes, hours = _day(home, deliveries, vehicles, sites, ways, opened, notes)
     weather = mart(home, "weather").filter(pl.col("valid_at") < opened).select("region", "valid_at", "rain")
     legs = _legs(legs_mart, all_deliveries, sites, ways, weather)
-    sources, lanes, demand = read_sourcing(home, sites, vehicles, all_deliveries, as_of, ways, notes)
+    sources, lanes, demand = read_sourcing(
+        home, sites, vehicles, all_deliveries, as_of, ways, notes, usual_slowness(legs)
+    )
     return LogisticsInputs(
         as_of,
         home.settings,
@@ -184,6 +187,11 @@ def read_inputs(
         tuple(notes),
         hours,
     )
+
+
+def usual_slowness(legs: pl.DataFrame) -> float:
+    """How much longer legs took on average than the ways say; assumed where none has landed."""
+    return float(legs["ratio"].mean()) if legs.height else _SLOWER  # type: ignore[arg-type]
 
 
 def known_closures(home: Home, known_by: datetime) -> pl.DataFrame:

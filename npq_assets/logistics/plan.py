@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from npq_assets.evaluation.ledger import decision_id
-from npq_assets.logistics.inputs import LogisticsInputs
+from npq_assets.logistics.inputs import LogisticsInputs, usual_slowness
 from npq_assets.logistics.traffic import LEVELS, Traffic, hours_of_day, with_day
 from npq_assets.optimization import network_flow
 from npq_assets.optimization.route_construction import savings_routes
@@ -77,7 +77,7 @@ def plan_day(inputs: LogisticsInputs, traffic: Traffic) -> RoutePlan:
     grid = hours_of_day(inputs)
     by_level = traffic.quantiles(grid).mean(axis=0)
     # The careful planner plans with the time that legs took on average, and does not know what the day will bring.
-    usual = float(inputs.legs["ratio"].mean()) if inputs.legs.height else 1.1  # type: ignore[arg-type]
+    usual = usual_slowness(inputs.legs)
     naive_problem = stretched(problem, usual)
     naive_routes = savings_routes(naive_problem)
     naive = expected(inputs, traffic, naive_problem, naive_routes)

@@ -14,6 +14,7 @@ import polars as pl
 
 from npq_assets.contracts import DECISIONS
 from npq_assets.logistics.marts import mart, opening
+from npq_assets.logistics.tour_costs import tour_costs
 from npq_assets.logistics.ways import Ways
 from npq_assets.publishing import read_decisions
 from npq_assets.settings import Home
@@ -30,17 +31,19 @@ def read_sourcing(
     as_of: date,
     ways: Ways,
     notes: list[str],
+    slower: float = 1.0,
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Sources, lanes and the demand of sites over the next seven days, as known before `as_of` opened.
 
     Args:
         home: The home.
         sites: The mart.
-        vehicles: Of the day, as planned with: depot_id, cost_per_km, cost_per_minute.
+        vehicles: Of the day, as planned with: depot_id, capacity, costs, shifts in minutes.
         deliveries: The mart; from those of the past the usual day of a site is taken.
         as_of: The day.
         ways: How to get from place to place.
         notes: Gets what could not be computed, with the reason.
+        slower: How much longer legs take on average than the ways say.
 
     Returns:
         The frames `sources`, `lanes` and `demand` of `LogisticsInputs`, without rows if there is nothing to decide.
@@ -81,12 +84,15 @@ def read_sourcing(
     names = points["site_id"].to_list()
     landed = mart(home, "lanes").sort("from_id", "to_id")
     rate = _cost_per_km_and_unit(vehicles, demand)
+    houses = where.filter(pl.col("site_id").is_in(list(senders))).sort("site_id")
+    toured = tour_costs(deliveries, houses, vehicles, ways, as_of, slower)
     rows: list[dict[str, Any]] = []
     for i, sender in enumerate(names[: sources.height]):
         for j in range(sources.height, len(names)):
             if np.isfinite(km[i, j]) and np.isfinite(km[j, i]):
+                by_km = rate.get(names[j], 0.0) * (km[i, j] + km[j, i]) / 2
                 rows.append(
-                    {"from_id": sender, "to_id": names[j], "cost_per_unit": rate.get(names[j], 0.0) * (km[i, j] + km[j, i]) / 2,
+                    {"from_id": sender, "to_id": names[j], "cost_per_unit": toured.get((sender, names[j]), by_km),
                      "capacity": None, "km": float(km[i, j])}
                 )  # fmt: skip
     made = pl.DataFrame(
@@ -181,7 +187,7 @@ def shippable(home: Home, as_of: date) -> dict[str, float]:
 
 
 def _cost_per_km_and_unit(vehicles: pl.DataFrame, demand: pl.DataFrame) -> dict[str, float]:
-    """What a unit costs per km on a store's tour: the cheapest vehicle's km, shared by the three stops a tour usually has."""
+    """What a unit costs per km where no day has landed yet: the cheapest vehicle's km, shared by the three stops a tour usually has."""
     if vehicles.is_empty():
         return {}
     per_km = float((vehicles["cost_per_km"] + vehicles["cost_per_minute"] / 0.8).mean())  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from npq_assets.contracts import DECISIONS
 from npq_assets.logistics.marts import opening
 from npq_assets.logistics.plan import _sourcing, flow_problem
 from npq_assets.logistics.sourcing_inputs import _ordered, _site_demand, read_sourcing, shippable
+from npq_assets.logistics.tour_costs import tour_costs
 from npq_assets.logistics.ways import Ways
 from npq_assets.optimization import network_flow
 from npq_assets.optimization.paths import Conditions, Detour
@@ -24,6 +25,27 @@ DAY = date(2025, 7, 1)
 def decided(table: str, rows: list[dict[str, object]]) -> pl.DataFrame:
     shared = {"decision_id": "d", "as_of": DAY, "input_snapshot": "s"}
     return pl.DataFrame([{**row, **shared, "decision_id": f"{table}{k}"} for k, row in enumerate(rows)])
+
+
+def fleet(*depots: str) -> pl.DataFrame:
+    """Vehicles of which each costs 100 a day and 1 a km, some at each depot."""
+    numbers = {"capacity": 300.0, "fixed_cost": 100.0, "cost_per_km": 1.0, "cost_per_minute": 0.0, "shift_start": 360.0,
+               "shift_end": 1200.0}  # fmt: skip
+    rows = [{"vehicle_id": f"{depot}-{k}", "depot_id": depot, **numbers} for depot in depots for k in range(2)]
+    return pl.DataFrame(rows).with_columns(pl.lit(None, pl.Float64).alias("max_km"))
+
+
+def stops(*rows: tuple[str | None, str, float, float], day: date | None = None) -> pl.DataFrame:
+    """Deliveries of the day before: site, depot, latitude, quantity; all on one meridian, in no hurry."""
+    begins = opening(day or DAY - timedelta(days=1)) + timedelta(hours=8)
+    return pl.DataFrame(
+        [
+            {"delivery_id": f"D{k}", "depot_id": depot, "site_id": site, "latitude": latitude, "longitude": 13.0,
+             "quantity": quantity, "ready_at": begins, "due_at": begins + timedelta(hours=9), "service_minutes": 5.0,
+             "late_cost_per_minute": 1.0}
+            for k, (site, depot, latitude, quantity) in enumerate(rows)
+        ]
+    ).with_columns(pl.lit(None, pl.String).alias("node_id"), pl.lit(None, pl.Float64).alias("drop_cost"))  # fmt: skip
 
 
 @pytest.fixture
@@ -131,8 +153,8 @@ def test_a_plant_that_no_lane_leads_from_is_named(home: Home, lane: bool) -> Non
         {"site_id": ["PL", "S", "W"], "kind": ["plant", "store", "warehouse"], "latitude": [52.0, 52.1, 52.2],
          "longitude": [13.0] * 3}
     )  # fmt: skip
-    vehicles = pl.DataFrame({"depot_id": ["W"], "cost_per_km": [1.0], "cost_per_minute": [0.5]})
-    deliveries = pl.DataFrame({"site_id": ["S"], "ready_at": [opening(DAY) - timedelta(days=1)], "quantity": [280.0]})
+    vehicles = fleet("W")
+    deliveries = stops(("S", "W", 52.1, 280.0))
     notes: list[str] = []
     ways = Ways(None, Conditions(), Detour(), "")
     _, found, demand = read_sourcing(home, sites, vehicles, deliveries, DAY, ways, notes)
@@ -180,3 +202,34 @@ def test_the_nearest_source_is_the_nearest_whoever_drives_there(home: Home) -> N
     )
     assert flow.tolist() == [0.0, 7.0] and short.tolist() == [0.0]
     assert len(notes) == 1 and "nowhere" in notes[0]
+
+
+def test_a_site_costs_what_its_stop_adds_to_the_tours_of_a_depot() -> None:
+    """W2 is nearer, but a vehicle would leave it for this site alone; a tour from W1 goes past its door to a customer behind."""
+    depots = pl.DataFrame(
+        {"site_id": ["W1", "W2"], "latitude": [52.0, 52.4], "longitude": [13.0] * 2},
+    ).with_columns(pl.lit(None, pl.String).alias("node_id"))
+    ways = Ways(None, Conditions(), Detour(), "")
+    rows = stops(("S", "W2", 52.25, 10.0), (None, "W1", 52.3, 10.0))
+    found = tour_costs(rows, depots, fleet("W1", "W2"), ways, DAY, 1.0)
+    there = ways.matrix(pl.concat([depots, rows.select(depots.columns[1:])], how="diagonal"))[0]
+    assert found["W2", "S"] == pytest.approx((100.0 + 2 * there[1, 2]) / 10.0)
+    assert found["W1", "S"] == pytest.approx(0.0, abs=1e-6)
+    # Without the customer behind, W1 would need a vehicle too, and has the longer way.
+    alone = tour_costs(rows.head(1), depots, fleet("W1", "W2"), ways, DAY, 1.0)
+    assert alone["W1", "S"] == pytest.approx((100.0 + 2 * there[0, 2]) / 10.0) and alone["W2", "S"] == found["W2", "S"]
+    # Full vehicles take nothing more: one of its own is opened.
+    full = rows.with_columns(pl.when(pl.col("site_id").is_null()).then(295.0).otherwise("quantity").alias("quantity"))
+    assert tour_costs(full, depots, fleet("W1", "W2"), ways, DAY, 1.0)["W1", "S"] == alone["W1", "S"]
+
+
+def test_tours_look_at_days_before_only_and_at_depots_with_vehicles() -> None:
+    depots = pl.DataFrame({"site_id": ["W1", "W2"], "latitude": [52.0, 52.4], "longitude": [13.0] * 2}).with_columns(
+        pl.lit(None, pl.String).alias("node_id")
+    )
+    ways = Ways(None, Conditions(), Detour(), "")
+    past, later = stops(("S", "W1", 52.25, 10.0)), stops(("S", "W1", 52.25, 99.0), day=DAY)
+    known = tour_costs(past, depots, fleet("W1"), ways, DAY, 1.0)
+    assert list(known) == [("W1", "S")]
+    assert tour_costs(pl.concat([past, later]), depots, fleet("W1"), ways, DAY, 1.0) == known
+    assert tour_costs(later, depots, fleet("W1"), ways, DAY, 1.0) == {}
