@@ -187,7 +187,7 @@ def shippable(home: Home, as_of: date) -> dict[str, float]:
 
 
 def _cost_per_km_and_unit(vehicles: pl.DataFrame, demand: pl.DataFrame) -> dict[str, float]:
-    """What a unit costs per km where no day has landed yet: the cheapest vehicle's km, shared by the three stops a tour usually has."""
+    """What a unit costs per km, where tours say nothing: an average vehicle's km, shared by the three stops a tour usually has."""
     if vehicles.is_empty():
         return {}
     per_km = float((vehicles["cost_per_km"] + vehicles["cost_per_minute"] / 0.8).mean())  # type: ignore[arg-type]
