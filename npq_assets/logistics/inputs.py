@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from npq_assets.errors import NpqError, Unavailable
-from npq_assets.logistics.marts import mart, opening
+from npq_assets.logistics.marts import mart, opening, stop_columns
 from npq_assets.logistics.sourcing_inputs import read_sourcing
 from npq_assets.logistics.ways import Ways, by_time, overridden
 from npq_assets.optimization.paths import great_circle
@@ -31,6 +31,7 @@ HISTORY_DAYS = 240
 _MOST_PLACES = 2_000
 # Hours for which an observation of the weather says something.
 _WET_HOURS = 12
+# How much longer legs take than the ways say, where none has landed to tell.
 _SLOWER = 1.1
 
 
@@ -236,21 +237,12 @@ def _day(
     hours = by_time(home, everywhere, ways, (km, minutes), opened)
     least = km if hours is None else hours.least_km
     place_of = {name: k for k, name in enumerate(houses["name"].to_list())}
-    count = houses.height
-    minute = lambda column: (pl.col(column) - opened).dt.total_seconds() / 60.0  # noqa: E731
     regions = _region(deliveries, sites)
     planned = deliveries.select(
         "delivery_id",
         "depot_id",
         "site_id",
-        (pl.int_range(pl.len()) + count).alias("place"),
-        pl.col("depot_id").replace_strict(place_of, return_dtype=pl.Int64).alias("depot"),
-        "quantity",
-        minute("ready_at").alias("ready"),
-        minute("due_at").alias("due"),
-        pl.col("service_minutes").alias("service"),
-        pl.col("late_cost_per_minute").alias("late_cost"),
-        "drop_cost",
+        *stop_columns(opened, place_of, houses.height),
         "rebook_cost",
         regions.alias("region"),
     )

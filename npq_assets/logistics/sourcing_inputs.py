@@ -85,7 +85,9 @@ def read_sourcing(
     landed = mart(home, "lanes").sort("from_id", "to_id")
     rate = _cost_per_km_and_unit(vehicles, demand)
     houses = where.filter(pl.col("site_id").is_in(list(senders))).sort("site_id")
-    toured = tour_costs(deliveries, houses, vehicles, ways, as_of, slower)
+    have = set(landed.select("from_id", "to_id").rows())
+    lacking = any((a, b) not in have for a in houses["site_id"] for b in demand["site_id"])
+    toured = tour_costs(deliveries, houses, vehicles, ways, as_of, slower) if lacking else {}
     rows: list[dict[str, Any]] = []
     for i, sender in enumerate(names[: sources.height]):
         for j in range(sources.height, len(names)):

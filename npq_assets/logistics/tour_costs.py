@@ -17,7 +17,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from npq_assets.logistics.marts import opening
+from npq_assets.logistics.marts import opening, stop_columns
 from npq_assets.logistics.ways import Ways
 from npq_assets.optimization.route_construction import savings_routes
 from npq_assets.optimization.route_evaluation import total_cost_of
@@ -76,29 +76,10 @@ def _problem(rows: pl.DataFrame, depots: pl.DataFrame, fleet: pl.DataFrame, ways
     columns = ("node_id", "latitude", "longitude")
     km, minutes = ways.matrix(pl.concat([depots.select(columns), rows.select(columns)]), usual=True)
     index = {name: k for k, name in enumerate(depots["site_id"].to_list())}
-    minute = lambda name: (pl.col(name) - opening(day)).dt.total_seconds() / 60.0  # noqa: E731
     return RoutingProblem(
-        rows.select(
-            "delivery_id",
-            (pl.int_range(pl.len()) + depots.height).alias("place"),
-            pl.col("depot_id").replace_strict(index, return_dtype=pl.Int64).alias("depot"),
-            "quantity",
-            minute("ready_at").alias("ready"),
-            minute("due_at").alias("due"),
-            pl.col("service_minutes").alias("service"),
-            pl.col("late_cost_per_minute").alias("late_cost"),
-            "drop_cost",
-        ),
-        fleet.filter(pl.col("depot_id").is_in(list(index))).select(
-            "vehicle_id",
-            pl.col("depot_id").replace_strict(index, return_dtype=pl.Int64).alias("depot"),
-            "capacity",
-            "fixed_cost",
-            "cost_per_km",
-            "cost_per_minute",
-            "shift_start",
-            "shift_end",
-            "max_km",
+        rows.select("delivery_id", *stop_columns(opening(day), index, depots.height)),
+        fleet.filter(pl.col("depot_id").is_in(list(index))).with_columns(
+            pl.col("depot_id").replace_strict(index, return_dtype=pl.Int64).alias("depot")
         ),
         km,
         minutes,

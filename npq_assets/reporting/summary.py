@@ -33,10 +33,8 @@ def summary_frame(ledger: pl.DataFrame) -> pl.DataFrame:
             pl.col("lower_bound").sum().alias("bound"),
         )
         .with_columns(
-            # Costs below zero are earnings: what is earned beyond the naive rule, as a share of its earnings; no share of nothing.
-            pl.when(pl.col("naive") != 0)
-            .then((pl.col("naive") - pl.col("expected")) / pl.col("naive").abs())
-            .alias("saving"),
+            # Costs below zero are earnings: beside a rule that earns next to nothing a share would say anything.
+            pl.when(pl.col("naive") > 0).then((pl.col("naive") - pl.col("expected")) / pl.col("naive")).alias("saving"),
             pl.when(pl.col("expected") != 0)
             .then(((pl.col("expected") - pl.col("bound")) / pl.col("expected").abs()).clip(lower_bound=0))
             .otherwise(0.0)
