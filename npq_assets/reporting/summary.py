@@ -24,6 +24,7 @@ _NAMES = {
 
 def summary_frame(ledger: pl.DataFrame) -> pl.DataFrame:
     """A row a kind of decision: decisions, expected, naive, bound, saving (share of naive), gap."""
+    share = (pl.col("naive") - pl.col("expected")) / pl.col("naive")
     return (
         ledger.group_by("domain", "kind")
         .agg(
@@ -34,7 +35,8 @@ def summary_frame(ledger: pl.DataFrame) -> pl.DataFrame:
         )
         .with_columns(
             # Costs below zero are earnings: beside a rule that earns next to nothing a share would say anything.
-            pl.when(pl.col("naive") > 0).then((pl.col("naive") - pl.col("expected")) / pl.col("naive")).alias("saving"),
+            # Less than is shown is nothing: never -0.0 %.
+            pl.when(pl.col("naive") > 0).then(pl.when(share.abs() < 0.0005).then(0.0).otherwise(share)).alias("saving"),
             pl.when(pl.col("expected") != 0)
             .then(((pl.col("expected") - pl.col("bound")) / pl.col("expected").abs()).clip(lower_bound=0))
             .otherwise(0.0)

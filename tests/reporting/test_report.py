@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import polars as pl
 
@@ -69,9 +70,23 @@ def test_pictures_hold_their_numbers() -> None:
 
 
 def test_the_summary_is_a_table_a_manager_reads() -> None:
-    from pathlib import Path
-
     text = summary_table(summary_frame(ledger(4)), Path("report.html"), 12.3)
     assert "retail: orders for stores" in text
     assert "20.0%" in text and "8.00" in text and "5.00%" in text
     assert "No decisions" in summary_table(summary_frame(ledger(0)), Path("r"), 1.0)
+
+
+def test_a_saving_is_a_share_of_a_cost_and_never_minus_nothing() -> None:
+    rows = pl.DataFrame(
+        {
+            "domain": ["d"] * 3,
+            "kind": ["alike", "earned", "halved"],
+            "expected_cost": [100.0001, -58.0, 5.0],
+            "naive_cost": [100.0, -3.0, 10.0],
+            "lower_bound": [99.0, -58.0, 5.0],
+        }
+    )
+    summary = summary_frame(rows)
+    assert summary["saving"].to_list() == [0.0, None, 0.5]
+    lines = summary_table(summary, Path("report.html"), 1.0).splitlines()
+    assert any("alike" in line and " 0.0%" in line for line in lines) and not any("-0.0%" in line for line in lines)
