@@ -179,6 +179,21 @@ def test_never_dearer_than_with_every_set_up_and_as_the_general_form(kind: str) 
     assert (worth["worth_per_hour"] >= 0).all() and worth.height == 10
 
 
+def test_an_hour_of_a_day_on_which_nothing_is_set_up_is_worth_nothing() -> None:
+    """The dual of a closed day is degenerate: it was the penalty of the elastic program, more than the whole plan costs."""
+    problem = LotSizingProblem(
+        ("a", "b"), ("M",), tuple("12345"), np.array([[9.0, 9.0, 0.0, 9.0, 9.0], [2.0] * 5]), np.ones((2, 1)),
+        np.full((2, 1), 2.0), np.full((2, 1), 7.0), np.array([[16.0, 16.0, 0.0, 16.0, 16.0]]), np.array([5.0, 5.0]),
+        families=("f", "f"), family_setup_cost={"f": 3.0}, carry_over=True, initial_setup=("",),
+    )  # fmt: skip
+    result = solve(problem, HERE)
+    assert violations(problem, result.production) == []
+    worth = worth_of_capacity(problem, result.production)
+    idle = ~result.production.setup.any(axis=0)[0]
+    assert idle[2]
+    assert (worth["worth_per_hour"].to_numpy()[idle] == 0).all()
+
+
 @pytest.mark.parametrize("start", ["", "a", "b"])
 def test_one_item_all_week_is_set_up_once(start: str) -> None:
     """A closed day in between changes nothing; a machine that stands set up for it needs no set-up at all."""

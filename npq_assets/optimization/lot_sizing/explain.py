@@ -238,8 +238,13 @@ def worth_of_capacity(problem: LotSizingProblem, plan: Production, seconds: floa
     form = form or tight.build(problem, elastic=True, split=False)
     improve.fix(problem, form, plan)
     solution = solve_linear(form.model, seconds=seconds)
-    price = None if solution.duals is None else np.maximum(0.0, -solution.duals[form.capacity_rows])
-    return worth_frame(problem, plan, None if price is None else (price, "dual, setups as planned"))
+    if solution.duals is None:
+        return worth_frame(problem, plan, None)
+    price = np.maximum(0.0, -solution.duals[form.capacity_rows])
+    # Where nothing is set up nothing more would be made. The dual of such a row, on a closed day say, is any number up to the
+    # penalty that keeps the program feasible.
+    price = np.where(plan.setup.any(axis=0), price, 0.0)
+    return worth_frame(problem, plan, (price, "dual, setups as planned"))
 
 
 def worth_by_resolving(
